@@ -1,7 +1,7 @@
 """Sets of numbers kept as ranges: bytes of a stream, and the packet numbers that arrived.
 
 Invariant of both classes: two lists of equal length hold the ascending, disjoint, non-touching half-open
-ranges `[lo, hi)`. Everything is O(log n + ranges touched); what happens at the high end, the usual case, is O(1).
+ranges `[lo, hi)`. Everything is O(log n + ranges touched); at the high end, the usual case, it is O(1).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections.abc import Iterator
 __all__ = ["MAX_RECEIVED_RANGES", "RangeSet", "ReceivedNumbers"]
 
 MAX_RECEIVED_RANGES = 512
-"""Ranges of packet numbers remembered for each connection. Every lost packet leaves a hole for ever (numbers are
-not used twice), so the table must forget; 512 holes are some round trips of heavy loss, and 8 KiB of memory."""
+"""Ranges of packet numbers remembered for each connection. Every lost packet leaves a hole for ever (numbers
+are not used twice), so the table must forget; 512 holes are some round trips of heavy loss in 8 KiB."""
 
 
 class RangeSet:
@@ -248,8 +248,8 @@ class ReceivedNumbers:
     def ack_ranges(self, limit: int = 64, low: int = 0) -> list[tuple[int, int]]:
         """What to acknowledge: at most `limit` ranges `(lo, hi)`, inclusive, downwards (RFC 9000 §19.3.1).
 
-        Ranges that lie wholly below `low` are left out: the peer knows them, once it acknowledged an ACK of ours
-        that named them (RFC 9000 §13.2.4).
+        Ranges that lie wholly below `low` are left out: the peer knows them, once it acknowledged an ACK of
+        ours that named them (RFC 9000 §13.2.4).
         """
         los, his = self._los, self._his
         first = max(0, len(los) - limit, bisect_right(his, low) if low else 0)
