@@ -1,0 +1,288 @@
+"""Tables of C structs that describe work for one C call: runs received, trains to send, runs to frame or to gather.
+
+Rows are written with `Struct.pack_into` and read with `Struct.iter_unpack`, which costs a tenth of what cffi's attribute
+access does. A table is made once and used again; it is for one thread at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from struct import Struct
+from typing import Any, TypeAlias
+
+from burstwire.core._burstwire import ffi, lib
+from burstwire.core._errno import describe
+from burstwire.core.address import PATH_SIZE
+from burstwire.core.ring import BufferRing
+
+__all__ = ["DATA", "FILL", "GATHER", "NO_PACKET", "RUN", "TRAIN", "FillTable", "GatherTable", "RunRecord", "RunTable", "TrainTable"]
+
+RUN = Struct("=QIIIHHHBB4x48s")
+TRAIN = Struct("=IIIHBBIi48s")
+FILL = Struct("=QQQQIIIIIHHB7x")
+GATHER = Struct("=QQQQQQIIIHHHB5xQ")
+
+DATA = 0x10
+"""The type of a run of DATA packets."""
+
+NO_PACKET = 0xFF
+"""The type of a datagram that says DATA but is too short for it, or whose counter is not below 2^62."""
+
+RunRecord: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, bytes]
+"""(counter, cid, slot, start, size, last, count, type, ecn, path)"""
+
+_TRAIN_RESULT = Struct("=Ii")
+_TRAIN_RESULT_AT = 16
+_GATHER_RESULT = Struct("=B5xQ")
+_GATHER_RESULT_AT = 66
+
+
+def _rows(kind: str, capacity: int) -> tuple[Any, memoryview]:
+    if not 1 <= capacity <= 1 << 16:
+        raise ValueError(f"a table holds from 1 to 65,536 rows, not {capacity:,}")
+    rows = ffi.new(kind, capacity)
+    return rows, memoryview(ffi.buffer(rows))
+
+
+class RunTable:
+    """What one wake-up brought: runs in the order of arrival, and the slots that they lie in.
+
+    The table holds those slots until `release`; it refuses to be filled by a socket before.
+    """
+
+    def __init__(self, capacity: int = 1024, held: int = 64) -> None:
+        """Room for `capacity` runs in at most `held` slots."""
+        self._runs, self._view = _rows("bw_run[]", capacity)
+        self._held, _ = _rows("uint32_t[]", held)
+        self.handle: Any = ffi.new("bw_batch *")
+        self.handle.runs = self._runs
+        self.handle.held = self._held
+        self.handle.capacity = capacity
+        self.handle.held_capacity = held
+        self.capacity = capacity
+
+    @property
+    def count(self) -> int:
+        """Runs in the table."""
+        return int(self.handle.count)
+
+    @property
+    def overflow(self) -> int:
+        """Packets that were dropped because the table was full, since it was made."""
+        return int(self.handle.overflow)
+
+    @property
+    def held(self) -> list[int]:
+        """The slots that the table holds."""
+        return list(self._held[0 : self.handle.held_count])
+
+    def records(self) -> Iterator[RunRecord]:
+        """(counter, cid, slot, start, size, last, count, type, ecn, path) of each run.
+
+        counter is the first packet's (0 unless DATA), cid the bytes 1 to 4 (0 where there are none), start a byte offset in the slot,
+        size the bytes of each packet and last those of the last one, type the first byte or `NO_PACKET`.
+        """
+        return RUN.iter_unpack(self._view[: self.handle.count * RUN.size])  # type: ignore[return-value]
+
+    def parse(self, ring: BufferRing, slot: int, length: int, segment: int, path: bytes, ecn: int, start: int = 0) -> int:
+        """Append the runs of one train that lies in a leased slot, as if a socket had received it; the table holds the slot now.
+
+        segment is the bytes of each datagram (the last may be shorter), 0 for a single one. Returns how many runs were added.
+        Raises `ValueError` when the train does not lie in a leased slot, or the table holds too many slots already.
+        """
+        before = self.handle.count
+        if len(path) != PATH_SIZE:
+            raise ValueError(f"a path has {PATH_SIZE} bytes, not {len(path)}")
+        if not (0 <= length and 0 <= start and 0 <= slot and 0 <= segment <= 65535 and 0 <= ecn <= 3):
+            raise ValueError(f"not a train: slot {slot}, start {start}, length {length}, segment {segment}, ecn {ecn}")
+        count = lib.bw_parse(ring.handle, self.handle, slot, start, length, segment, ecn, path)
+        if count < 0:
+            raise ValueError(f"{length} bytes from {start} on in slot {slot} are not a train to be parsed: {describe(count)}")
+        return count - before
+
+    def clear(self) -> None:
+        """Forget the runs. Slots that are held stay held."""
+        self.handle.count = 0
+
+    def release(self, ring: BufferRing) -> None:
+        """Give back every slot that the table holds, and forget the runs."""
+        n = self.handle.held_count
+        self.handle.count = 0
+        self.handle.held_count = 0
+        if n and lib.bw_ring_release_all(ring.handle, self._held, n) != 0:
+            raise ValueError("a slot of the batch was given back before, or belongs to another ring")
+
+
+class TrainTable:
+    """Trains to send, all in slots of one ring.
+
+    Attributes:
+        ring: where the trains lie.
+        capacity: rows.
+        count: rows in use.
+    """
+
+    def __init__(self, ring: BufferRing, capacity: int = 64) -> None:
+        self.ring = ring
+        self.capacity = capacity
+        self.count = 0
+        self.rows, self._view = _rows("bw_train[]", capacity)
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.count = 0
+
+    def append(self, slot: int, start: int, length: int, segment: int, ecn: int, path: bytes) -> int:
+        """Add a train of `length` bytes, cut into datagrams of `segment` bytes (0: one datagram). Returns its row.
+
+        Raises `IndexError` when the table is full.
+        """
+        row = self.count
+        if row >= self.capacity:
+            raise IndexError(f"the table holds {self.capacity} trains and is full")
+        TRAIN.pack_into(self._view, row * TRAIN.size, slot, start, length, segment, ecn, 0, 0, 0, path)
+        self.count = row + 1
+        return row
+
+    def results(self, row: int) -> tuple[int, int]:
+        """(bytes that the kernel took, 0 or the negative errno for which the rest was given up)."""
+        return _TRAIN_RESULT.unpack_from(self._view, row * TRAIN.size + _TRAIN_RESULT_AT)  # type: ignore[return-value]
+
+    def settle(self, row: int, sent: int, error: int = 0) -> None:
+        """Write the results of a row: what a virtual network does in place of the kernel."""
+        _TRAIN_RESULT.pack_into(self._view, row * TRAIN.size + _TRAIN_RESULT_AT, sent, error)
+
+    def records(self) -> Iterator[tuple[int, int, int, int, int, int, int, int, bytes]]:
+        """(slot, start, length, segment, ecn, flags, sent, error, path) of each row."""
+        return TRAIN.iter_unpack(self._view[: self.count * TRAIN.size])  # type: ignore[return-value]
+
+
+class FillTable:
+    """Ranges of send rings to be framed as unsealed runs, in one C call."""
+
+    def __init__(self, capacity: int = 256) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self._rows, self._view = _rows("bw_fill[]", capacity)
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.count = 0
+
+    def append(
+        self,
+        counter: int,
+        offset: int,
+        src: int,
+        src_mask: int,
+        cid: int,
+        stream: int,
+        slot: int,
+        start: int,
+        length: int,
+        size: int,
+        count: int,
+        fin: int,
+    ) -> int:
+        """`length` bytes from stream offset `offset` on become `count` packets of `size` bytes (42 of them overhead).
+
+        src and src_mask are the `address` and `mask` of a `StreamRing`, which must live until `run`. The last packet is as
+        short as its data. Returns the row; raises `IndexError` when the table is full.
+        """
+        row = self.count
+        if row >= self.capacity:
+            raise IndexError(f"the table holds {self.capacity} runs and is full")
+        FILL.pack_into(
+            self._view, row * FILL.size, counter, offset, src, src_mask, cid, stream, slot, start, length, size, count, fin
+        )
+        self.count = row + 1
+        return row
+
+    def run(self, ring: BufferRing) -> None:
+        """Write all packets but for their tags.
+
+        Raises `ValueError` naming the first row that breaks a rule; the rows before it were written.
+        """
+        done = lib.bw_fill_runs(ring.handle, self._rows, self.count)
+        if done != self.count:
+            raise ValueError(_refusal("fill", ring, done, FILL, self._view))
+
+
+class GatherTable:
+    """Opened runs whose stream bytes go to receive rings, in one C call."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self._rows, self._view = _rows("bw_gather[]", capacity)
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.count = 0
+
+    def append(
+        self,
+        mask: int,
+        offset: int,
+        dst: int,
+        dst_mask: int,
+        low: int,
+        high: int,
+        stream: int,
+        slot: int,
+        start: int,
+        size: int,
+        last: int,
+        count: int,
+    ) -> int:
+        """The packets in `mask` of a run, whose packet 0 has (or would have) the stream offset `offset`.
+
+        dst and dst_mask are the `address` and `mask` of a `StreamRing`, which must live until `run`. Nothing below `low` or
+        from `high` on is written. Returns the row; raises `IndexError` when the table is full.
+        """
+        row = self.count
+        if row >= self.capacity:
+            raise IndexError(f"the table holds {self.capacity} runs and is full")
+        GATHER.pack_into(
+            self._view,
+            row * GATHER.size,
+            mask,
+            offset,
+            dst,
+            dst_mask,
+            low,
+            high,
+            stream,
+            slot,
+            start,
+            size,
+            last,
+            count,
+            0,
+            0,
+        )
+        self.count = row + 1
+        return row
+
+    def run(self, ring: BufferRing) -> None:
+        """Copy what can be copied; `result` tells what was.
+
+        Raises `ValueError` naming the first row that breaks a rule; the rows before it were done.
+        """
+        done = lib.bw_gather_runs(ring.handle, self._rows, self.count)
+        if done != self.count:
+            raise ValueError(_refusal("gather", ring, done, GATHER, self._view))
+
+    def result(self, row: int) -> tuple[int, int]:
+        """(mask of the packets taken, 1 when the last packet was taken and carries FIN).
+
+        A packet is taken when its plaintext is one STREAM frame of this stream at the expected offset, below `high`.
+        """
+        fin, taken = _GATHER_RESULT.unpack_from(self._view, row * GATHER.size + _GATHER_RESULT_AT)
+        return taken, fin
+
+
+def _refusal(name: str, ring: BufferRing, done: int, layout: Struct, view: memoryview) -> str:
+    if done < 0:
+        return f"{name}: {'the ring is closed' if ring.handle == ffi.NULL else describe(done)}"
+    return f"{name} row {done} breaks a rule: {layout.unpack_from(view, done * layout.size)}"
