@@ -19,7 +19,13 @@ BEGIN, END = "/* cdef begin */", "/* cdef end */"
 
 WARNINGS = ["-Wall", "-Wextra"]
 HARDENING = ["-fstack-protector-strong", "-fvisibility=hidden"]
-SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"]
+SANITIZERS = [
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=undefined",
+    "-fno-omit-frame-pointer",
+    "-g",
+    "-O1",
+]
 
 
 def declarations(header: str) -> str:
@@ -28,7 +34,9 @@ def declarations(header: str) -> str:
 
 
 def builder() -> FFI:
-    """The extension, described. BURSTWIRE_SANITIZE=1 builds it with ASan and UBSan, BURSTWIRE_CFLAGS adds flags."""
+    """The extension, described. BURSTWIRE_SANITIZE=1 builds it with ASan and UBSan, BURSTWIRE_CFLAGS adds
+    flags.
+    """
     sanitize = os.environ.get("BURSTWIRE_SANITIZE") == "1"
     options: dict[str, Any] = {
         "sources": sorted(str(path) for path in Path("csrc").glob("*.c")),

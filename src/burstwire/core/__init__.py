@@ -1,4 +1,5 @@
-"""The layer below the protocol: slots, sockets, and tables of runs and trains; for node code that wants raw speed.
+"""The layer below the protocol: slots, sockets, and tables of runs and trains; for node code that wants raw
+speed.
 
     ring = BufferRing()
     with UdpSocket(("127.0.0.1", 0)) as udp:
@@ -43,10 +44,12 @@ __all__ = [
 
 
 def capabilities(socket: UdpSocket | None = None) -> dict[str, object]:
-    """What this machine can do, found by asking its kernel; with a socket, also what is in force on it and what it fell back from.
+    """What this machine can do, found by asking its kernel; with a socket, also what is in force on it and
+    what it fell back from.
 
     mmsg, gso, gro, pktinfo, ecn, kernel_drops, ipv6, dual_stack, wipe_on_fork: bool. platform, python: str.
-    switched_off: the kill switches that are set. With a socket: backend, gso_in_force, gro_in_force, fallbacks (counts).
+    switched_off: the kill switches that are set. With a socket: backend, gso_in_force, gro_in_force,
+    fallbacks (counts).
     """
     can = lib.bw_probe()
     found: dict[str, object] = {

@@ -1,4 +1,6 @@
-"""The cffi module that _build.py makes from csrc/burstwire.h. C pointers are `Any`; `bytes` may be given for `const uint8_t *`."""
+"""The cffi module that _build.py makes from csrc/burstwire.h. C pointers are `Any`; `bytes` may be given for
+`const uint8_t *`.
+"""
 
 from typing import Any
 
@@ -27,7 +29,16 @@ class _Lib:
     def bw_ring_release_all(self, ring: Any, slots: Any, count: int, /) -> int: ...
     def bw_ring_read_books(self, ring: Any, out: Any, /) -> None: ...
     def bw_parse(
-        self, ring: Any, batch: Any, slot: int, start: int, length: int, segment: int, ecn: int, path: bytes, /
+        self,
+        ring: Any,
+        batch: Any,
+        slot: int,
+        start: int,
+        length: int,
+        segment: int,
+        ecn: int,
+        path: bytes,
+        /,
     ) -> int: ...
     def bw_fill_runs(self, ring: Any, rows: Any, count: int, /) -> int: ...
     def bw_gather_runs(self, ring: Any, rows: Any, count: int, /) -> int: ...

@@ -1,7 +1,7 @@
 """Addresses as the C core and the protocol see them: 24 opaque bytes, equal exactly when the addresses are.
 
-Layout: family u8 (4 or 6), 0, port u16, scope u32 (both big-endian; scope only for link-local IPv6), IP 16 (IPv4 in the
-first 4, rest 0). An IPv4-mapped IPv6 address is packed as the IPv4 address that it is.
+Layout: family u8 (4 or 6), 0, port u16, scope u32 (both big-endian; scope only for link-local IPv6), IP 16
+(IPv4 in the first 4, rest 0). An IPv4-mapped IPv6 address is packed as the IPv4 address that it is.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def _scope(host: str, zone: str) -> int:
 
 
 def unpack_address(address: bytes | memoryview) -> tuple[str, int]:
-    """`(host, port)` of 24 bytes; a link-local host carries its interface as `%name`, or `%number` if that has no name.
+    """`(host, port)` of 24 bytes; a link-local host carries its interface as `%name`, or `%number` if that
+    has no name.
 
     Raises `AddressError` for anything that `pack_address` does not make.
     """

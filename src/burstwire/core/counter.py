@@ -1,7 +1,8 @@
 """Packet counters, the half of each nonce that must never repeat under a key.
 
-A counter only grows; reserving a range is one atomic step in C, so that threads never get the same number; and the memory is
-wiped in the child of a fork (MADV_WIPEONFORK), so that a child can never continue its parent's counters.
+A counter only grows; reserving a range is one atomic step in C, so that threads never get the same number;
+and the memory is wiped in the child of a fork (MADV_WIPEONFORK), so that a child can never continue its
+parent's counters.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ COUNTER_LIMIT = 1 << 62
 """Counters are smaller: a packet number must fit the varint of an ACK frame (RFC 9000 §16)."""
 
 _MEANING = {
-    -errno.EOWNERDEAD: "this process is the child of a fork, and counters never cross one: make a new endpoint here",
+    -errno.EOWNERDEAD: "this process is the child of a fork, and counters never cross one: make a new endpoint",
     -errno.ENOENT: "the counter is not in use",
     -errno.ERANGE: "there is no such counter",
     -errno.EBADF: "the pool is closed",
@@ -33,7 +34,7 @@ class CounterPool:
     """
 
     def __init__(self, capacity: int = 511) -> None:
-        """The default is what fits a page with the word in front. Raises `ValueError` unless 1 <= capacity <= 2^24."""
+        """The default fills one page. Raises `ValueError` unless 1 <= capacity <= 2^24."""
         if not 1 <= capacity <= 1 << 24:
             raise ValueError(f"a chunk holds from 1 to 16,777,216 counters, not {capacity:,}")
         self._capacity = capacity
@@ -59,7 +60,8 @@ class CounterPool:
     def reserve(self, index: int, n: int) -> int:
         """The first of `n` consecutive counters that nobody else gets.
 
-        Raises `CryptoError` when 2^62 would be reached, in the child of a fork, or when the counter is not in use.
+        Raises `CryptoError` when 2^62 would be reached, in the child of a fork, or when the counter is not in
+        use.
         """
         if not 1 <= n < 1 << 32:
             raise ValueError(f"from 1 to 2^32 - 1 counters can be reserved, not {n:,}")
@@ -72,7 +74,9 @@ class CounterPool:
         return first
 
     def skip_to(self, index: int, value: int) -> None:
-        """Let the next counter be `value`. Raises `ValueError` when that is a step back, `CryptoError` as `reserve`."""
+        """Let the next counter be `value`. Raises `ValueError` when that is a step back, `CryptoError` as
+        `reserve`.
+        """
         if not 0 <= value <= COUNTER_LIMIT:
             raise ValueError(f"a counter is from 0 to 2^62, not {value:,}")
         self._check(lib.bw_counter_skip(*self._place(index), value), index)

@@ -1,7 +1,7 @@
 """Memory that is allocated once: slots for trains, and the byte rings of streams.
 
-`BufferRing` is the Python face of csrc/ring.c. Its slots are leased and returned, last returned first leased, and the books
-(`leased`, `high_water`, `exhausted`) must balance: every lease has exactly one release.
+`BufferRing` is the Python face of csrc/ring.c. Its slots are leased and returned, last returned first leased,
+and the books (`leased`, `high_water`, `exhausted`) must balance: every lease has exactly one release.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from burstwire.core._burstwire import ffi, lib
 __all__ = ["BufferRing", "PacketViews", "StreamRing"]
 
 PacketViews: TypeAlias = tuple[memoryview, memoryview, memoryview, memoryview]
-"""One packet: nonce (bytes 1 to 12), header (0 to 12), plaintext (13 up to the tag), plaintext and tag together.
+"""One packet: nonce (bytes 1 to 12), header (0 to 12), plaintext (13 up to the tag), plaintext and tag
+together.
 
 The nonce is the header as it lies: connection id, then counter."""
 
@@ -24,8 +25,8 @@ TAG = 16
 class BufferRing:
     """`slots` equal pieces of one page-aligned, populated arena.
 
-    Views and sockets keep the memory alive as long as they need it, so closing the ring is always safe. Leases and releases
-    may come from any thread; `packets` is for one thread at a time.
+    Views and sockets keep the memory alive as long as they need it, so closing the ring is always safe.
+    Leases and releases may come from any thread; `packets` is for one thread at a time.
 
     Attributes:
         views: one writable view a slot, made once.
@@ -34,13 +35,18 @@ class BufferRing:
     """
 
     def __init__(self, slots: int = 16, slot_size: int = 65536) -> None:
-        """Raises `ValueError` when a number is out of range (1 to 4,096 slots of 64 to 2^20 bytes), or `MemoryError`."""
+        """Raises `ValueError` when a number is out of range (1 to 4,096 slots of 64 to 2^20 bytes), or
+        `MemoryError`.
+        """
         if not 1 <= slots <= 4096 or not 64 <= slot_size <= 1 << 20:
-            raise ValueError(f"{slots:,} slots of {slot_size:,} bytes: from 1 to 4,096 slots of 64 to 1,048,576 bytes are possible")
+            raise ValueError(
+                f"{slots:,} slots of {slot_size:,} bytes: possible are 1 to 4,096 slots of 64 to 1,048,576 bytes"
+            )
         arena = lib.bw_arena_new(slots, slot_size)
         if arena == ffi.NULL:
             raise MemoryError(f"no memory for {slots:,} slots of {slot_size:,} bytes")
-        # The owner of the memory: a view over it keeps it alive, one over a pointer derived from it would not.
+        # The owner of the memory: a view over it keeps it alive, not so one over
+        # a pointer derived from it.
         self._arena = ffi.gc(arena, lib.bw_arena_free, slots * slot_size)
         self.handle: Any = lib.bw_arena_ring(self._arena)
         self._books = ffi.new("bw_ring_books *")
@@ -63,33 +69,35 @@ class BufferRing:
         if slot < 0 or lib.bw_ring_release(self.handle, slot) != 0:
             self._open()
             known = 0 <= slot < self.slots
-            raise ValueError(f"slot {slot} is not leased" if known else f"there is no slot {slot} among {self.slots}")
+            raise ValueError(
+                f"slot {slot} is not leased" if known else f"there is no slot {slot} among {self.slots}"
+            )
 
     @property
     def leased(self) -> int:
         """Slots handed out at this moment."""
-        return self._read().leased
+        return int(self._read().leased)
 
     @property
     def high_water(self) -> int:
         """The most slots that were ever handed out at the same time."""
-        return self._read().high_water
+        return int(self._read().high_water)
 
     @property
     def leases(self) -> int:
         """Slots handed out since the start."""
-        return self._read().leases
+        return int(self._read().leases)
 
     @property
     def exhausted(self) -> int:
         """How often a lease found nothing."""
-        return self._read().exhausted
+        return int(self._read().exhausted)
 
     def packets(self, slot: int, start: int, size: int, count: int) -> list[PacketViews]:
         """Views of at least `count` packets of `size` bytes that lie side by side from `start` on.
 
-        Kept only for runs of two or more at the start of a slot, and for the two sizes used last: those are the sizes of the
-        path's MTU. A lone packet or an odd size is cut anew and does not push them out.
+        Kept only for runs of two or more at the start of a slot, and for the two sizes used last: those are
+        the sizes of the path's MTU. A lone packet or an odd size is cut anew and does not push them out.
         """
         if start == 0:
             cached = self._cached.get(size)
@@ -106,10 +114,17 @@ class BufferRing:
 
     def _cut(self, slot: int, start: int, size: int, count: int) -> list[PacketViews]:
         if size < HEADER + TAG or start < 0 or start + size * count > self.slot_size:
-            raise ValueError(f"{count} packets of {size} bytes from {start} on do not fit a slot of {self.slot_size} bytes")
+            raise ValueError(
+                f"{count} packets of {size} bytes from {start} on do not fit a slot of {self.slot_size} bytes"
+            )
         view = self.views[slot]
         return [
-            (view[at + 1 : at + HEADER], view[at : at + HEADER], view[at + HEADER : at + size - TAG], view[at + HEADER : at + size])
+            (
+                view[at + 1 : at + HEADER],
+                view[at : at + HEADER],
+                view[at + HEADER : at + size - TAG],
+                view[at + HEADER : at + size],
+            )
             for at in range(start, start + size * count, size)
         ]
 
@@ -133,7 +148,8 @@ class BufferRing:
 class StreamRing:
     """A byte ring of a power-of-two size, addressed by stream offset: byte `o` lies at `o & mask`.
 
-    It knows neither what is valid nor what is free; its owner does. Memory is touched only where it is written.
+    It knows neither what is valid nor what is free; its owner does. Memory is touched only where it is
+    written.
 
     Attributes:
         size: bytes.
@@ -196,7 +212,9 @@ class StreamRing:
     def grown(self, size: int, low: int, high: int) -> StreamRing:
         """A bigger ring that holds the same bytes for the offsets `low` to `high`."""
         if size < self.size or high - low > self.size:
-            raise ValueError(f"a ring of {self.size:,} bytes cannot become one of {size:,} with {high - low:,} bytes in it")
+            raise ValueError(
+                f"a ring of {self.size:,} bytes cannot become one of {size:,} with {high - low:,} bytes in it"
+            )
         other = StreamRing(size)
         while low < high:
             at = low & self.mask

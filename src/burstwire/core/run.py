@@ -1,7 +1,8 @@
-"""Tables of C structs that describe work for one C call: runs received, trains to send, runs to frame or to gather.
+"""Tables of C structs that describe work for one C call: runs received, trains to send, runs to frame or to
+gather.
 
-Rows are written with `Struct.pack_into` and read with `Struct.iter_unpack`, which costs a tenth of what cffi's attribute
-access does. A table is made once and used again; it is for one thread at a time.
+Rows are written with `Struct.pack_into` and read with `Struct.iter_unpack`, which costs a tenth of what
+cffi's attribute access does. A table is made once and used again; it is for one thread at a time.
 """
 
 from __future__ import annotations
@@ -15,7 +16,19 @@ from burstwire.core._errno import describe
 from burstwire.core.address import PATH_SIZE
 from burstwire.core.ring import BufferRing
 
-__all__ = ["DATA", "FILL", "GATHER", "NO_PACKET", "RUN", "TRAIN", "FillTable", "GatherTable", "RunRecord", "RunTable", "TrainTable"]
+__all__ = [
+    "DATA",
+    "FILL",
+    "GATHER",
+    "NO_PACKET",
+    "RUN",
+    "TRAIN",
+    "FillTable",
+    "GatherTable",
+    "RunRecord",
+    "RunTable",
+    "TrainTable",
+]
 
 RUN = Struct("=QIIIHHHBB4x48s")
 TRAIN = Struct("=IIIHBBIi48s")
@@ -79,26 +92,35 @@ class RunTable:
     def records(self) -> Iterator[RunRecord]:
         """(counter, cid, slot, start, size, last, count, type, ecn, path) of each run.
 
-        counter is the first packet's (0 unless DATA), cid the bytes 1 to 4 (0 where there are none), start a byte offset in the slot,
-        size the bytes of each packet and last those of the last one, type the first byte or `NO_PACKET`.
+        counter is the first packet's (0 unless DATA), cid the bytes 1 to 4 (0 where there are none), start a
+        byte offset in the slot, size the bytes of each packet and last those of the last one, type the first
+        byte or `NO_PACKET`.
         """
-        return RUN.iter_unpack(self._view[: self.handle.count * RUN.size])  # type: ignore[return-value]
+        return RUN.iter_unpack(self._view[: self.handle.count * RUN.size])
 
-    def parse(self, ring: BufferRing, slot: int, length: int, segment: int, path: bytes, ecn: int, start: int = 0) -> int:
-        """Append the runs of one train that lies in a leased slot, as if a socket had received it; the table holds the slot now.
+    def parse(
+        self, ring: BufferRing, slot: int, length: int, segment: int, path: bytes, ecn: int, start: int = 0
+    ) -> int:
+        """Append the runs of one train that lies in a leased slot, as if a socket had received it; the table
+        holds the slot now.
 
-        segment is the bytes of each datagram (the last may be shorter), 0 for a single one. Returns how many runs were added.
-        Raises `ValueError` when the train does not lie in a leased slot, or the table holds too many slots already.
+        segment is the bytes of each datagram (the last may be shorter), 0 for a single one. Returns how many
+        runs were added. Raises `ValueError` when the train does not lie in a leased slot, or the table holds
+        too many slots already.
         """
         before = self.handle.count
         if len(path) != PATH_SIZE:
             raise ValueError(f"a path has {PATH_SIZE} bytes, not {len(path)}")
-        if not (0 <= length and 0 <= start and 0 <= slot and 0 <= segment <= 65535 and 0 <= ecn <= 3):
-            raise ValueError(f"not a train: slot {slot}, start {start}, length {length}, segment {segment}, ecn {ecn}")
+        if not (length >= 0 and start >= 0 and slot >= 0 and 0 <= segment <= 65535 and 0 <= ecn <= 3):
+            raise ValueError(
+                f"not a train: slot {slot}, start {start}, length {length}, segment {segment}, ecn {ecn}"
+            )
         count = lib.bw_parse(ring.handle, self.handle, slot, start, length, segment, ecn, path)
         if count < 0:
-            raise ValueError(f"{length} bytes from {start} on in slot {slot} are not a train to be parsed: {describe(count)}")
-        return count - before
+            raise ValueError(
+                f"{length} bytes from {start} on in slot {slot} cannot be parsed: {describe(count)}"
+            )
+        return count - int(before)
 
     def clear(self) -> None:
         """Forget the runs. Slots that are held stay held."""
@@ -133,7 +155,8 @@ class TrainTable:
         self.count = 0
 
     def append(self, slot: int, start: int, length: int, segment: int, ecn: int, path: bytes) -> int:
-        """Add a train of `length` bytes, cut into datagrams of `segment` bytes (0: one datagram). Returns its row.
+        """Add a train of `length` bytes, cut into datagrams of `segment` bytes (0: one datagram). Returns its
+        row.
 
         Raises `IndexError` when the table is full.
         """
@@ -146,7 +169,7 @@ class TrainTable:
 
     def results(self, row: int) -> tuple[int, int]:
         """(bytes that the kernel took, 0 or the negative errno for which the rest was given up)."""
-        return _TRAIN_RESULT.unpack_from(self._view, row * TRAIN.size + _TRAIN_RESULT_AT)  # type: ignore[return-value]
+        return _TRAIN_RESULT.unpack_from(self._view, row * TRAIN.size + _TRAIN_RESULT_AT)
 
     def settle(self, row: int, sent: int, error: int = 0) -> None:
         """Write the results of a row: what a virtual network does in place of the kernel."""
@@ -154,7 +177,7 @@ class TrainTable:
 
     def records(self) -> Iterator[tuple[int, int, int, int, int, int, int, int, bytes]]:
         """(slot, start, length, segment, ecn, flags, sent, error, path) of each row."""
-        return TRAIN.iter_unpack(self._view[: self.count * TRAIN.size])  # type: ignore[return-value]
+        return TRAIN.iter_unpack(self._view[: self.count * TRAIN.size])
 
 
 class FillTable:
@@ -184,16 +207,30 @@ class FillTable:
         count: int,
         fin: int,
     ) -> int:
-        """`length` bytes from stream offset `offset` on become `count` packets of `size` bytes (42 of them overhead).
+        """`length` bytes from stream offset `offset` on become `count` packets of `size` bytes (42 of them
+        overhead).
 
-        src and src_mask are the `address` and `mask` of a `StreamRing`, which must live until `run`. The last packet is as
-        short as its data. Returns the row; raises `IndexError` when the table is full.
+        src and src_mask are the `address` and `mask` of a `StreamRing`, which must live until `run`. The last
+        packet is as short as its data. Returns the row; raises `IndexError` when the table is full.
         """
         row = self.count
         if row >= self.capacity:
             raise IndexError(f"the table holds {self.capacity} runs and is full")
         FILL.pack_into(
-            self._view, row * FILL.size, counter, offset, src, src_mask, cid, stream, slot, start, length, size, count, fin
+            self._view,
+            row * FILL.size,
+            counter,
+            offset,
+            src,
+            src_mask,
+            cid,
+            stream,
+            slot,
+            start,
+            length,
+            size,
+            count,
+            fin,
         )
         self.count = row + 1
         return row
@@ -237,8 +274,8 @@ class GatherTable:
     ) -> int:
         """The packets in `mask` of a run, whose packet 0 has (or would have) the stream offset `offset`.
 
-        dst and dst_mask are the `address` and `mask` of a `StreamRing`, which must live until `run`. Nothing below `low` or
-        from `high` on is written. Returns the row; raises `IndexError` when the table is full.
+        dst and dst_mask are the `address` and `mask` of a `StreamRing`, which must live until `run`. Nothing
+        below `low` or from `high` on is written. Returns the row; raises `IndexError` when the table is full.
         """
         row = self.count
         if row >= self.capacity:
@@ -276,7 +313,8 @@ class GatherTable:
     def result(self, row: int) -> tuple[int, int]:
         """(mask of the packets taken, 1 when the last packet was taken and carries FIN).
 
-        A packet is taken when its plaintext is one STREAM frame of this stream at the expected offset, below `high`.
+        A packet is taken when its plaintext is one STREAM frame of this stream at the expected offset, below
+        `high`.
         """
         fin, taken = _GATHER_RESULT.unpack_from(self._view, row * GATHER.size + _GATHER_RESULT_AT)
         return taken, fin

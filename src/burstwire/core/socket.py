@@ -1,10 +1,11 @@
-"""A non-blocking UDP socket that sends and receives trains: the Python face of csrc/socket.c, send.c and recv.c.
+"""A non-blocking UDP socket that sends and receives trains: the Python face of csrc/socket.c, send.c and
+recv.c.
 
-One C call a wake-up each way. What was refused, dropped or fallen back from is counted in `stats()`; C reports facts, and
-what follows from them (lower the MTU, wait, try GSO again) is for the caller to decide.
+One C call a wake-up each way. What was refused, dropped or fallen back from is counted in `stats()`; C
+reports facts, and what follows from them (lower the MTU, wait, try GSO again) is for the caller to decide.
 
-Kill switches in the environment: BURSTWIRE_GSO=0, BURSTWIRE_GRO=0, BURSTWIRE_SOCKET_BACKEND=portable. Some kernels corrupt
-certain GSO batches, which nobody can notice at run time: there the first is the only remedy.
+Kill switches in the environment: BURSTWIRE_GSO=0, BURSTWIRE_GRO=0, BURSTWIRE_SOCKET_BACKEND=portable. Some
+kernels corrupt certain GSO batches, which nobody can notice at run time: there the first is the only remedy.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from burstwire.errors import AddressError, ConfigError
 __all__ = ["BACKENDS", "UdpSocket", "switched_off"]
 
 BACKENDS = ("auto", "mmsg", "portable")
-"""`auto` takes mmsg (sendmmsg, recvmmsg, GSO, GRO; Linux) where it works, else portable (one datagram a system call)."""
+"""`auto` takes mmsg (sendmmsg, recvmmsg, GSO, GRO; Linux) where it works, else portable (one datagram a
+system call).
+"""
 
 _BACKEND_NUMBER = {"auto": 0, "portable": 1, "mmsg": 2}
 _BACKEND_NAME = {1: "portable", 2: "mmsg"}
@@ -37,8 +40,9 @@ def switched_off(name: str) -> bool:
 class UdpSocket:
     """A bound UDP socket, for one thread at a time.
 
-    `""` and `"::"` bind to every address of both families on one socket (`""` falls back to IPv4 where there is no IPv6);
-    `"0.0.0.0"` to every IPv4 address. Packets to and from IPv4 are of family 4 on a dual socket too.
+    `""` and `"::"` bind to every address of both families on one socket (`""` falls back to IPv4 where there
+    is no IPv6); `"0.0.0.0"` to every IPv4 address. Packets to and from IPv4 are of family 4 on a dual socket
+    too.
     """
 
     def __init__(
@@ -51,7 +55,9 @@ class UdpSocket:
         receive_buffer: int = 4 << 20,
         send_buffer: int = 4 << 20,
     ) -> None:
-        """Raises `AddressError` (with `errno`) naming the address and the cause, `ConfigError` for an unknown backend."""
+        """Raises `AddressError` (with `errno`) naming the address and the cause, `ConfigError` for an unknown
+        backend.
+        """
         self._socket: Any = ffi.NULL
         override = os.environ.get("BURSTWIRE_SOCKET_BACKEND", "").strip()
         backend = override or backend
@@ -61,14 +67,22 @@ class UdpSocket:
         gro = gro and not switched_off("BURSTWIRE_GRO")
         can = lib.bw_probe()
         if backend == "mmsg" and not can & lib.BW_CAN_MMSG:
-            raise ConfigError("the socket backend 'mmsg' needs sendmmsg and recvmmsg, which this system does not have")
+            raise ConfigError(
+                "the socket backend 'mmsg' needs sendmmsg and recvmmsg, which this system does not have"
+            )
         host, port = address
         if host == "":
             host = "::" if can & lib.BW_CAN_DUAL else "0.0.0.0"
         packed = pack_address(host, port)
-        flags = (lib.BW_OPEN_DUAL if host == "::" else 0) | (lib.BW_OPEN_GSO if gso else 0) | (lib.BW_OPEN_GRO if gro else 0)
+        flags = (
+            (lib.BW_OPEN_DUAL if host == "::" else 0)
+            | (lib.BW_OPEN_GSO if gso else 0)
+            | (lib.BW_OPEN_GRO if gro else 0)
+        )
         error = ffi.new("int32_t *")
-        opened = lib.bw_socket_open(packed, flags, _BACKEND_NUMBER[backend], receive_buffer, send_buffer, error)
+        opened = lib.bw_socket_open(
+            packed, flags, _BACKEND_NUMBER[backend], receive_buffer, send_buffer, error
+        )
         if opened == ffi.NULL:
             shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             raise AddressError(-error[0], f"cannot bind {shown}: {describe(error[0])}")
@@ -89,7 +103,8 @@ class UdpSocket:
     def gso(self) -> bool:
         """Whether trains are segmented by the kernel now. A refusal turns it off.
 
-        Set it to try again: support may differ by route, and come and go. Raises `ConfigError` where the kernel has none.
+        Set it to try again: support may differ by route, and come and go. Raises `ConfigError` where the
+        kernel has none.
         """
         return bool(self._info.gso)
 
@@ -107,16 +122,18 @@ class UdpSocket:
     def blocked(self) -> str:
         """Why the last `send` stopped early.
 
-        "again": wait until the socket is writable; "nobufs": a queue below is full and will not say when it has room, so
-        wait a while; "": it did not.
+        "again": wait until the socket is writable; "nobufs": a queue below is full and will not say when it
+        has room, so wait a while; "": it did not.
         """
         return _BLOCKED[self._info.blocked]
 
     def recv(self, ring: BufferRing, table: RunTable, max_slots: int = 8) -> int:
-        """Fill `table` with what is there, in at most `max_slots` slots, which it then holds. Returns the number of runs.
+        """Fill `table` with what is there, in at most `max_slots` slots, which it then holds. Returns the
+        number of runs.
 
-        0 means that nothing was there, or no slot was free. Raises `OSError` for what will not pass by itself; errors that
-        ICMP brought are counted and skipped. Raises `ValueError` when the table still holds slots of the last call.
+        0 means that nothing was there, or no slot was free. Raises `OSError` for what will not pass by
+        itself; errors that ICMP brought are counted and skipped. Raises `ValueError` when the table still
+        holds slots of the last call.
         """
         count = lib.bw_recv(self._socket, ring.handle, table.handle, max_slots)
         if count < 0:
@@ -128,9 +145,9 @@ class UdpSocket:
     def send(self, table: TrainTable, first: int = 0) -> int:
         """Send the trains from row `first` on. Returns how many of them are finished.
 
-        Finished: taken by the kernel, or given up with an error (`table.results(row)`). When it stops early, `blocked` says why,
-        and the same call with `first` moved on continues exactly where it stopped, in the middle of a train if need be.
-        Raises `OSError` when the socket or the ring is closed.
+        Finished: taken by the kernel, or given up with an error (`table.results(row)`). When it stops early,
+        `blocked` says why, and the same call with `first` moved on continues exactly where it stopped, in the
+        middle of a train if need be. Raises `OSError` when the socket or the ring is closed.
         """
         done = lib.bw_send(self._socket, table.ring.handle, table.rows, first, table.count)
         if done < 0:
