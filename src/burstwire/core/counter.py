@@ -20,7 +20,7 @@ COUNTER_LIMIT = 1 << 62
 """Counters are smaller: a packet number must fit the varint of an ACK frame (RFC 9000 §16)."""
 
 _MEANING = {
-    -errno.EOWNERDEAD: "this process is the child of a fork, and counters never cross one: make a new endpoint",
+    -errno.EOWNERDEAD: "this process is the child of a fork, and counters never cross one",
     -errno.ENOENT: "the counter is not in use",
     -errno.ERANGE: "there is no such counter",
     -errno.EBADF: "the pool is closed",

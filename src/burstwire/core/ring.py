@@ -40,7 +40,7 @@ class BufferRing:
         """
         if not 1 <= slots <= 4096 or not 64 <= slot_size <= 1 << 20:
             raise ValueError(
-                f"{slots:,} slots of {slot_size:,} bytes: possible are 1 to 4,096 slots of 64 to 1,048,576 bytes"
+                f"{slots:,} slots of {slot_size:,} bytes: possible are 1 to 4,096 of 64 to 1,048,576 bytes"
             )
         arena = lib.bw_arena_new(slots, slot_size)
         if arena == ffi.NULL:
