@@ -1,0 +1,163 @@
+"""Every limit and choice of an endpoint, in one immutable object."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+from burstwire.errors import ConfigError
+
+if TYPE_CHECKING:
+    from burstwire.identity import PublicKey
+
+__all__ = ["AEADS", "CONGESTION_CONTROLLERS", "MAX_DATAGRAM_SIZE", "MIN_DATAGRAM_SIZE", "Config"]
+
+MIN_DATAGRAM_SIZE = 1200
+"""Bytes of UDP payload that every path must carry (RFC 9000 §14)."""
+
+MAX_DATAGRAM_SIZE = 65507
+"""Bytes of UDP payload that IPv4 can carry at most."""
+
+AEADS = ("aes-128-gcm", "aes-256-gcm", "chacha20-poly1305")
+"""The packet protections that this version knows, in the order of preference."""
+
+CONGESTION_CONTROLLERS = ("cubic",)
+"""The names that `Config.congestion` takes."""
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Limits and choices of one endpoint; every field has a default that suits a node on the open Internet.
+
+    Sizes are bytes, times are seconds, rates are per second. A value out of range raises `ConfigError` at once.
+
+    Attributes:
+        max_datagram_size: UDP payload in bytes; pins the MTU of every path. None: start at 1,200 (RFC 9000 §14).
+        congestion: the congestion controller, one of `CONGESTION_CONTROLLERS`.
+        aead_backend: who seals and opens packets; None chooses the fastest present.
+        aeads: packet protections offered (initiator) or accepted (responder), best first.
+        application_protocol: as ALPN (RFC 7301): both sides must name the same one.
+        authorize: asked with the peer's public key and `(host, port)` before a connection is accepted;
+            None accepts anybody. It must return at once.
+        preshared_key: 32 bytes known to all members of a closed network (Noise IKpsk2), or None.
+        handshake_timeout: how long `connect` tries when it is given no `timeout`, and how long a half-open
+            connection is kept.
+        idle_timeout: a connection is given up after this time without a packet from the peer; the smaller
+            value of both sides counts. 0 switches it off.
+        keep_alive: a quiet connection sends a PING after this time, so that NAT bindings live. 0 switches it off.
+        close_timeout: how long `close()` goes on delivering what was accepted.
+        max_ack_delay: the longest that an acknowledgement is held back (RFC 9000 §13.2.1).
+        max_message_size: the largest message that this side takes.
+        send_buffer: bytes accepted and not yet acknowledged, for each stream; `write` and `send` wait beyond.
+        stream_window: bytes that a peer may send ahead of the reader on one stream.
+        connection_window: the same for all streams of a connection together.
+        max_streams: streams that the peer may have open at the same time.
+        max_datagrams: unreliable datagrams queued in each direction; the oldest is dropped beyond.
+        max_connections: connections of the endpoint; further handshakes are refused.
+        max_half_open: handshakes answered and not yet confirmed by the initiator; the oldest is dropped beyond.
+        accept_backlog: confirmed connections that wait for `incoming()`; further ones are refused.
+        cookie_threshold: handshakes a second from which on a peer must first prove its address (COOKIE).
+        receive_slots: 64 KiB slots that are preallocated to receive.
+        send_slots: 64 KiB slots that are preallocated to send.
+        trains_per_wakeup: trains received, and trains sent, in one step of the event loop.
+        socket_receive_buffer: SO_RCVBUF asked of the kernel.
+        socket_send_buffer: SO_SNDBUF asked of the kernel.
+        socket_backend: "auto", "mmsg" (Linux) or "portable".
+        gso: use UDP generic segmentation offload where the kernel has it.
+        gro: use UDP generic receive offload where the kernel has it.
+        pacing: spread packets over the round trip (RFC 9002 §7.7).
+    """
+
+    max_datagram_size: int | None = None
+    congestion: str = "cubic"
+    aead_backend: str | None = None
+    aeads: tuple[str, ...] = AEADS
+    application_protocol: str = ""
+    authorize: Callable[[PublicKey, tuple[str, int]], bool] | None = None
+    preshared_key: bytes | None = None
+    handshake_timeout: float = 10.0
+    idle_timeout: float = 60.0
+    keep_alive: float = 25.0
+    close_timeout: float = 3.0
+    max_ack_delay: float = 0.025
+    max_message_size: int = 16 * MIB
+    send_buffer: int = 4 * MIB
+    stream_window: int = 2 * MIB
+    connection_window: int = 4 * MIB
+    max_streams: int = 128
+    max_datagrams: int = 256
+    max_connections: int = 100_000
+    max_half_open: int = 1024
+    accept_backlog: int = 1024
+    cookie_threshold: int = 500
+    receive_slots: int = 16
+    send_slots: int = 16
+    trains_per_wakeup: int = 8
+    socket_receive_buffer: int = 4 * MIB
+    socket_send_buffer: int = 4 * MIB
+    socket_backend: str = "auto"
+    gso: bool = True
+    gro: bool = True
+    pacing: bool = True
+
+    def __post_init__(self) -> None:
+        if self.max_datagram_size is not None:
+            self._check("max_datagram_size", MIN_DATAGRAM_SIZE, MAX_DATAGRAM_SIZE)
+        for name, low, high in _RANGES:
+            self._check(name, low, high)
+        if self.congestion not in CONGESTION_CONTROLLERS:
+            raise ConfigError(f"congestion is {self.congestion!r}; choose one of {', '.join(CONGESTION_CONTROLLERS)}")
+        if self.socket_backend not in ("auto", "mmsg", "portable"):
+            raise ConfigError(f"socket_backend is {self.socket_backend!r}; choose one of auto, mmsg, portable")
+        unknown = [name for name in self.aeads if name not in AEADS]
+        if unknown or not self.aeads:
+            raise ConfigError(f"aeads is {self.aeads!r}; name one or more of {', '.join(AEADS)}")
+        if len(self.application_protocol.encode()) > 255:
+            raise ConfigError("application_protocol is longer than 255 bytes (RFC 7301 §3.1)")
+        if self.preshared_key is not None and len(self.preshared_key) != 32:
+            raise ConfigError(f"preshared_key has {len(self.preshared_key)} bytes; it must have 32")
+        if self.idle_timeout and self.keep_alive >= self.idle_timeout:
+            raise ConfigError(
+                f"keep_alive ({self.keep_alive:g} s) must be shorter than idle_timeout ({self.idle_timeout:g} s), or 0"
+            )
+
+    def _check(self, name: str, low: float, high: float) -> None:
+        value: Any = getattr(self, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ConfigError(f"{name} is {value!r}; it must be from {low:,} to {high:,}")
+
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some fields changed; raises `ConfigError` for an unknown name or a bad value."""
+        unknown = changes.keys() - {field.name for field in fields(self)}
+        if unknown:
+            raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
+        return replace(self, **changes)
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("handshake_timeout", 0.01, 3600),
+    ("idle_timeout", 0, 86400),
+    ("keep_alive", 0, 86400),
+    ("close_timeout", 0, 3600),
+    ("max_ack_delay", 0, 16),
+    ("max_message_size", 1, 1 << 30),
+    ("send_buffer", 4 * KIB, 1 << 30),
+    ("stream_window", 4 * KIB, 1 << 30),
+    ("connection_window", 4 * KIB, 1 << 32),
+    ("max_streams", 0, 1 << 20),
+    ("max_datagrams", 1, 1 << 20),
+    ("max_connections", 1, 1 << 24),
+    ("max_half_open", 1, 1 << 20),
+    ("accept_backlog", 1, 1 << 20),
+    ("cookie_threshold", 0, 1 << 30),
+    ("receive_slots", 1, 4096),
+    ("send_slots", 1, 4096),
+    ("trains_per_wakeup", 1, 1024),
+    ("socket_receive_buffer", 4 * KIB, 1 << 30),
+    ("socket_send_buffer", 4 * KIB, 1 << 30),
+)
+"""Numeric fields with the least and the greatest value that makes sense."""

@@ -1,0 +1,797 @@
+"""One connection: its state, its streams, its timers, and what the application asks of it. Sans-IO.
+
+What arrives is `inbound.py`, what leaves is `outbound.py`; both work on the fields of this object. The driver sees
+only the part marked for it, and reaches the rest through `Endpoint`.
+
+States (RFC 9000 §10.2)::
+
+    OPEN ── close() ──► FLUSHING ── all acknowledged, or close_timeout ──► CLOSING ── 3 PTO ──► ENDED
+     │                      │                                                │
+     └───── peer's CLOSE ───┴───────────► DRAINING ◄───── peer's CLOSE ──────┘
+                                              └────── 3 PTO ──► ENDED
+    idle timeout, stateless reset: straight to ENDED
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from burstwire.crypto.keys import GENERATION_BITS, INTEGRITY_LIMITS, TrafficKeys
+
+from burstwire.config import MIN_DATAGRAM_SIZE, Config
+from burstwire.core.counter import CounterPool
+from burstwire.core.ring import BufferRing
+from burstwire.errors import (
+    IdleTimeout,
+    LocallyClosed,
+    LocalProtocolError,
+    MessageTooLarge,
+    PeerClosed,
+    RemoteProtocolError,
+    TransportError,
+)
+from burstwire.proto.acks import AckManager
+from burstwire.proto.datagrams import Datagrams
+from burstwire.proto.events import (
+    ConnectionEnded,
+    Event,
+    MessagesReadable,
+    MessagesWritable,
+    StreamOpened,
+    StreamReadable,
+    StreamsAvailable,
+    StreamWritable,
+)
+from burstwire.proto.inbound import Inbound
+from burstwire.proto.messages import MessageReader, MessageWriter
+from burstwire.proto.outbound import Outbound
+from burstwire.proto.path import Paths
+from burstwire.proto.recovery import Recovery
+from burstwire.proto.sending import SendHalf
+from burstwire.proto.streams import MESSAGE_STREAM, Stream
+from burstwire.wire import frames as f
+from burstwire.wire.errors import TransportCode, WireError
+from burstwire.wire.header import DATA_OVERHEAD
+from burstwire.wire.parameters import AEAD_IDS
+
+if TYPE_CHECKING:
+    from burstwire.proto.handshake import Established
+
+__all__ = ["Connection", "State"]
+
+CREDIT_SHARE = 4
+"""Credit is renewed when this part of the window was read: rarely enough to cost nothing, early enough not to stall."""
+
+CLOSE_PTOS = 3
+"""PTOs that closing and draining last (RFC 9000 §10.2)."""
+
+REASON_LIMIT = 512
+"""Bytes of a close reason: it must fit one packet with everything else."""
+
+Item = tuple[Any, ...]
+
+
+class State(IntEnum):
+    """Where a connection is in its life; see the top of this file."""
+
+    OPEN = 0
+    FLUSHING = 1
+    CLOSING = 2
+    DRAINING = 3
+    ENDED = 4
+
+
+class Connection:
+    """A connection whose handshake is done.
+
+    Args:
+        established: the outcome of the handshake.
+        config: the endpoint's.
+        now: the time in seconds.
+        random: a source of random bytes.
+        counters: the endpoint's packet number pool.
+        emit: takes events for the driver.
+        wake: called when there is something to send.
+    """
+
+    def __init__(
+        self,
+        established: Established,
+        config: Config,
+        now: float,
+        random: Callable[[int], bytes],
+        counters: CounterPool,
+        emit: Callable[[Event], None],
+        wake: Callable[[Connection], None],
+    ) -> None:
+        self.config = config
+        self.random = random
+        self.emit = emit
+        self._wake = wake
+        self.user: Any = None
+        self.peer_key = established.peer_key
+        self.path = established.path
+        self.is_initiator = established.is_initiator
+        self.local_cid = established.local_cid
+        self.remote_cid = established.remote_cid
+        self.attempt = established.attempt
+        self.peer_parameters = established.peer_parameters
+        self.local_parameters = established.local_parameters
+        aead = AEAD_IDS[established.aead]
+        self.keys = TrafficKeys(established.send_secret, established.receive_secret, aead, config.aead_backend)
+        self.aead_name = established.aead
+        self.integrity_limit = INTEGRITY_LIMITS[aead]
+        self.state = State.OPEN
+        self.error: TransportError | None = None
+        self.confirmed = False
+        """Whether the other side is known to have the keys: responder at once (it saw DATA), initiator with CONFIRM."""
+        self.observed_address: bytes | None = None
+
+        peer = established.peer_parameters
+        self.mtu = config.max_datagram_size or MIN_DATAGRAM_SIZE
+        self.mtu = min(self.mtu, peer.max_udp_payload_size)
+        self.counters = counters
+        self.counter_index = counters.acquire()
+        self.next_counter = 0
+        self.acks = AckManager(config.max_ack_delay)
+        self.recovery = Recovery(
+            now,
+            config.congestion,
+            self.mtu,
+            peer.max_ack_delay / 1000,
+            peer.receive_buffer,
+            config.pacing,
+            established.handshake_rtt,
+        )
+        self.paths = Paths(self, random)
+        self.inbound = Inbound(self)
+        self.outbound = Outbound(self)
+        self.intake_ring: BufferRing = None  # type: ignore[assignment]  # set with every batch, before it is read
+
+        self.streams: dict[int, Stream] = {}
+        self.sendable: deque[SendHalf] = deque()
+        self.control: dict[Item, None] = {}
+        """Control frames to be sent, in order; each is written with the values of the moment."""
+        self.datagrams = Datagrams(config.max_datagrams)
+        self.data_sent = 0
+        self.peer_max_data = peer.initial_max_data
+        self.data_received = 0
+        self.data_consumed = 0
+        self.local_max_data = config.connection_window
+        self._opened = 0
+        self._peer_opened = 0
+        self._peer_max_streams = peer.initial_max_streams_bidi
+        self._local_max_streams = config.max_streams
+        self._peer_closed_streams = 0
+        self._wants_stream = False
+        self.told_blocked = -1
+        self.message_stream = self._make_stream(MESSAGE_STREAM, opened_here=self.is_initiator)
+        self.writer = MessageWriter(self.message_stream, peer.max_message_size)
+        self.reader = MessageReader(self.message_stream, config.max_message_size)
+        self._messages_announced = False
+
+        self._idle = self._idle_timeout()
+        self._last_heard = now
+        self._idle_from = now
+        self.pacing_deadline: float | None = None
+        self._close_deadline: float | None = None
+        self._close_resend: float | None = None
+        self._key_deadline: float | None = None
+        self.close_frame = b""
+        self.close_due = False
+        self._close_code = 0
+        self._close_reason = ""
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.local_cid:08x} {self.state.name.lower()}>"
+
+    # getters
+
+    @property
+    def established(self) -> bool:
+        """Whether the connection can be used."""
+        return self.error is None
+
+    @property
+    def listening(self) -> bool:
+        """Whether frames are still taken."""
+        return self.state <= State.FLUSHING
+
+    @property
+    def idle_out(self) -> bool:
+        """Whether everything that was accepted has been acknowledged."""
+        if self.datagrams.outgoing:
+            return False
+        return all(stream.sending.all_acked for stream in self.streams.values())
+
+    @property
+    def max_datagram(self) -> int:
+        """Bytes of the largest unreliable datagram that can be sent now; 0 when the peer takes none."""
+        peer = self.peer_parameters.max_datagram_frame_size
+        return max(0, min(self.mtu - DATA_OVERHEAD, peer) - 3) if peer else 0
+
+    def stats(self) -> dict[str, int | float]:
+        """Counters and estimates; sizes in bytes, times in seconds."""
+        recovery = self.recovery
+        log = recovery.log
+        result: dict[str, int | float] = {
+            "packets_sent": self.outbound.packets,
+            "packets_received": self.inbound.packets,
+            "bytes_sent": self.outbound.size,
+            "bytes_received": self.inbound.size,
+            "packets_lost": recovery.packets_lost,
+            "packets_lost_spuriously": recovery.packets_spurious,
+            "packets_duplicate": self.inbound.duplicates,
+            "packets_invalid": self.inbound.invalid,
+            "packets_unopened": self.inbound.unopened,
+            "pto_expired": recovery.pto_expired,
+            "bytes_in_flight": log.in_flight,
+            "congestion_window": recovery.controller.window,
+            "rtt": recovery.rtt.smoothed,
+            "rtt_minimum": recovery.rtt.minimum,
+            "mtu": self.mtu,
+            "streams": len(self.streams) - (MESSAGE_STREAM in self.streams),
+            "path_changes": self.paths.moves,
+            "datagrams_dropped_sending": self.datagrams.outgoing_dropped,
+            "datagrams_dropped_receiving": self.datagrams.incoming_dropped,
+        }
+        result.update({f"congestion_{name}": value for name, value in recovery.controller.stats().items()})
+        return result
+
+    # the application's calls
+
+    def message_room(self) -> bool:
+        """Whether `send_message` may be called; if not, `MessagesWritable` follows once."""
+        if self.error is not None or self.writer.room:
+            return True
+        half = self.message_stream.sending
+        half.blocked = half.wants_room = True
+        return False
+
+    def send_message(self, data: bytes | bytearray | memoryview) -> None:
+        """Takes a message whole. Call it when `message_room` says so.
+
+        Raises:
+            MessageTooLarge: nothing was taken. TransportError: the connection has ended.
+        """
+        self._check_open()
+        self.writer.check(data)
+        self.writer.put((data,))
+        self.wants_to_send(self.message_stream.sending)
+
+    def send_messages(self, messages: Sequence[bytes | bytearray | memoryview]) -> int:
+        """Takes messages from the front while there is room; returns how many. What raises takes none."""
+        self._check_open()
+        for message in messages:
+            self.writer.check(message)
+        taken = self.writer.put(messages)
+        if taken:
+            self.wants_to_send(self.message_stream.sending)
+        return taken
+
+    def next_message(self) -> bytes | None:
+        """The next whole message, or None when there is none."""
+        messages = self.next_messages(1)
+        return messages[0] if messages else None
+
+    def next_messages(self, limit: int) -> list[bytes]:
+        """Up to `limit` whole messages."""
+        messages, freed = self.reader.take(limit)
+        if freed:
+            self._consumed(self.message_stream, freed)
+        self._messages_announced = self.reader.available if len(messages) == limit else False
+        return messages
+
+    def send_datagram(self, data: bytes | bytearray | memoryview) -> None:
+        """Queues an unreliable datagram; the oldest is dropped when the queue is full.
+
+        Raises:
+            MessageTooLarge: it does not fit a packet of this path, or the peer takes none.
+        """
+        self._check_open()
+        view = memoryview(data)
+        if view.nbytes > self.max_datagram:
+            raise MessageTooLarge(view.nbytes, self.max_datagram, "datagram")
+        self.datagrams.put(bytes(data))
+        self.wake()
+
+    def next_datagram(self) -> bytes | None:
+        """The oldest datagram that arrived, or None."""
+        incoming = self.datagrams.incoming
+        return incoming.popleft() if incoming else None
+
+    def open_stream(self) -> Stream | None:
+        """A new stream, or None when the peer allows no more now (`StreamsAvailable` follows)."""
+        self._check_open()
+        if self._opened >= self._peer_max_streams:
+            if not self._wants_stream:
+                self._wants_stream = True
+                self.ask((f.STREAMS_BLOCKED_BIDI, self._peer_max_streams))
+            return None
+        self._opened += 1
+        number = self._opened if self.is_initiator else self._opened - 1
+        return self._make_stream(number * 4 + (not self.is_initiator), opened_here=True)
+
+    def close(self, now: float, code: int = 0, reason: str = "") -> None:
+        """Delivers what was accepted, for at most `Config.close_timeout`, then says CLOSE. Twice is once."""
+        if self.state != State.OPEN:
+            return
+        self.state = State.FLUSHING
+        self._close_code = code
+        self._close_reason = reason
+        self._close_deadline = now + self.config.close_timeout
+        for half in [stream.sending for stream in self.streams.values()]:
+            half.blocked = False
+            if half.pending:
+                self.wants_to_send(half)
+        self.error = LocallyClosed()
+        self._flushed(now)
+        self.wake()
+
+    def abort(self, now: float, code: int = 0, reason: str = "") -> None:
+        """Says CLOSE at once; what was not acknowledged may be lost."""
+        if self.state <= State.FLUSHING:
+            self._close_code = code
+            self._close_reason = reason
+            self._say_close(now, f.encode_close(code, _short(reason), by_application=True), LocallyClosed())
+
+    def update_keys(self) -> None:
+        """Moves on to the next key generation with the next packet, once the current one was acknowledged."""
+        generation = self.next_counter >> GENERATION_BITS
+        if self.recovery.log.largest_acked < generation << GENERATION_BITS:
+            raise LocalProtocolError("the keys were updated before the peer acknowledged the current ones")
+        self.next_counter = (generation + 1) << GENERATION_BITS
+        self.counters.skip_to(self.counter_index, self.next_counter)
+
+    # the streams' calls
+
+    def wants_to_send(self, half: SendHalf) -> None:
+        """Puts a half into the sending order."""
+        if not half.queued:
+            half.queued = True
+            self.sendable.append(half)
+        self._wake(self)
+
+    def wake(self) -> None:
+        """Has the endpoint ask for packets."""
+        self._wake(self)
+
+    def ask(self, item: Item) -> None:
+        """Has a control frame sent; asking twice is asking once."""
+        self.control[item] = None
+        self._wake(self)
+
+    def stream_was_read(self, stream: Stream, n: int) -> None:
+        """The application took `n` bytes."""
+        self._consumed(stream, n)
+
+    def stream_ended(self, stream: Stream) -> None:
+        """The application has seen the end of the stream's receiving half."""
+        self.retire(stream)
+
+    def stream_was_reset(self, stream: Stream) -> None:
+        """The application abandoned the stream's sending half."""
+        half = stream.sending
+        self.ask((f.RESET_STREAM, stream.id))
+        if half.wants_room:
+            half.wants_room = False
+            self.emit(StreamWritable(stream))
+
+    def stream_was_stopped(self, stream: Stream) -> None:
+        """The application wants no more of the stream."""
+        if not stream.receiving.complete:
+            self.ask((f.STOP_SENDING, stream.id))
+        self.discard_unread(stream)
+        self.emit(StreamReadable(stream))
+        self.retire(stream)
+
+    def discard_unread(self, stream: Stream) -> None:
+        """Gives up what lies unread, and its credit back to the connection."""
+        unread = stream.receiving.drop()
+        if unread:
+            self._consumed(stream, unread)
+
+    def retire(self, stream: Stream) -> None:
+        """Forgets a stream that is finished in both directions."""
+        if stream.sending.finished and stream.receiving.finished and self.streams.get(stream.id) is stream:
+            if stream is self.message_stream:
+                return
+            del self.streams[stream.id]
+            if (stream.id & 1) != (not self.is_initiator):
+                self._peer_closed_streams += 1
+                limit = self.config.max_streams + self._peer_closed_streams
+                if limit - self._local_max_streams >= max(1, self.config.max_streams // CREDIT_SHARE):
+                    self._local_max_streams = limit
+                    self.ask((f.MAX_STREAMS_BIDI,))
+
+    # inputs, from Inbound
+
+    def stream_for(self, stream_id: int) -> Stream | None:
+        """The stream of an incoming frame, opened if the peer may do so; None for one that is over.
+
+        Raises:
+            WireError: STREAM_LIMIT_ERROR or STREAM_STATE_ERROR (RFC 9000 §19.8, §4.6).
+        """
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            return stream
+        if stream_id & 2:
+            raise WireError(TransportCode.STREAM_LIMIT_ERROR, f"stream {stream_id} is unidirectional; none are allowed")
+        number = stream_id >> 2
+        by_responder = stream_id & 1
+        count = number + by_responder  # the initiator's count from 1, because stream 0 does not count
+        if bool(by_responder) == (not self.is_initiator):
+            if count > self._opened:
+                raise WireError(TransportCode.STREAM_STATE_ERROR, f"stream {stream_id} was not opened by this side")
+            return None
+        if count <= self._peer_opened:
+            return None
+        if count > self._local_max_streams:
+            raise WireError(
+                TransportCode.STREAM_LIMIT_ERROR, f"stream {stream_id} exceeds MAX_STREAMS {self._local_max_streams}"
+            )
+        while self._peer_opened < count:  # opening one opens all below (RFC 9000 §3.2)
+            self._peer_opened += 1
+            number = self._peer_opened - by_responder
+            stream = self._make_stream(number * 4 + by_responder, opened_here=False)
+            self.emit(StreamOpened(self, stream))
+        return stream
+
+    def heard(self, path: bytes, is_newest: bool, size: int, now: float) -> None:
+        """A genuine packet arrived."""
+        self._last_heard = self._idle_from = now
+        if path != self.path:
+            self.paths.seen(path, is_newest, size)
+        if self.state == State.CLOSING:
+            self.close_due = True  # RFC 9000 §10.2.1
+            self._wake(self)
+
+    def keys_changed(self, now: float) -> None:
+        """The peer's next key generation became the current one: the old one is kept for late packets, 3 PTO."""
+        self._key_deadline = now + CLOSE_PTOS * self.recovery.pto()
+
+    def charge(self, grown: int) -> None:
+        """Counts bytes against the connection's window; raises WireError FLOW_CONTROL_ERROR (RFC 9000 §4.1)."""
+        if grown:
+            self.data_received += grown
+            if self.data_received > self.local_max_data:
+                raise WireError(
+                    TransportCode.FLOW_CONTROL_ERROR,
+                    f"{self.data_received} bytes of streams exceed MAX_DATA {self.local_max_data}",
+                )
+
+    def stream_arrived(self, stream: Stream) -> None:
+        """More of a stream is readable, or its end is known."""
+        if stream is self.message_stream:
+            credited = self.reader.arrived()
+            if credited:
+                self._consumed(stream, credited)
+            if not self._messages_announced and self.reader.available:
+                self._messages_announced = True
+                self.emit(MessagesReadable(self))
+            return
+        half = stream.receiving
+        if not half.announced and (half.readable or half.at_end):
+            half.announced = True
+            self.emit(StreamReadable(stream))
+
+    def batch_ended(self, now: float) -> None:
+        """Everything of this wake-up was taken in."""
+        if self.acks.due or self.control or self.sendable or self.datagrams.outgoing or self.paths.outgoing:
+            self._wake(self)
+        if self.state == State.FLUSHING:
+            self._flushed(now)
+
+    def messages_writable(self) -> None:
+        """Stream 0 has room again."""
+        self.message_stream.sending.blocked = False
+        self.emit(MessagesWritable(self))
+
+    def peer_allows_data(self, limit: int) -> None:
+        """MAX_DATA."""
+        if limit > self.peer_max_data:
+            self.peer_max_data = limit
+            for stream in self.streams.values():
+                if stream.sending.pending:
+                    self.wants_to_send(stream.sending)
+
+    def peer_allows_streams(self, limit: int) -> None:
+        """MAX_STREAMS."""
+        if limit > self._peer_max_streams:
+            self._peer_max_streams = limit
+            if self._wants_stream:
+                self._wants_stream = False
+                self.emit(StreamsAvailable(self))
+
+    def repeat_credit(self, stream_id: int | None) -> None:
+        """The peer says that it is blocked: the current limits are sent again."""
+        if stream_id is None:
+            self.ask((f.MAX_DATA,))
+        elif stream_id in self.streams:
+            self.ask((f.MAX_STREAM_DATA, stream_id))
+
+    def peer_reset(self, stream_id: int, code: int, final_size: int) -> None:
+        """RESET_STREAM."""
+        stream = self.stream_for(stream_id)
+        if stream is None:
+            return
+        if stream is self.message_stream:
+            raise WireError(TransportCode.STREAM_STATE_ERROR, "the message stream was reset")
+        half = stream.receiving
+        read = half.read_offset
+        self.charge(half.on_reset(code, final_size))
+        if half.reset_code is not None:
+            self._consumed(stream, half.read_offset - read)
+            if not half.announced:
+                half.announced = True
+                self.emit(StreamReadable(stream))
+        self.retire(stream)
+
+    def peer_stopped(self, stream_id: int, code: int) -> None:
+        """STOP_SENDING: the stream is reset with the same code (RFC 9000 §3.5)."""
+        stream = self.stream_for(stream_id)
+        if stream is None:
+            return
+        if stream is self.message_stream:
+            raise WireError(TransportCode.STREAM_STATE_ERROR, "the message stream was stopped")
+        half = stream.sending
+        if half.stop_code is None and not half.finished:
+            half.stop_code = code
+            if half.reset(code):
+                self.ask((f.RESET_STREAM, stream.id))
+            half.wants_room = False
+            self.emit(StreamWritable(stream))
+
+    def peer_confirmed(self) -> None:
+        """CONFIRM: the responder has a connection for us, not only a half-open entry."""
+        self.confirmed = True
+
+    def peer_closed(self, code: int, reason: str, by_application: bool, now: float) -> None:
+        """CLOSE: say CLOSE once in return (RFC 9000 §10.2.2), then drain."""
+        if self.state == State.DRAINING:
+            return
+        if self.state <= State.FLUSHING:
+            self.close_frame = f.encode_close(TransportCode.NO_ERROR)
+            self.close_due = True
+            self._wake(self)
+            if self.state == State.OPEN:
+                self.error = PeerClosed(code, reason, by_application)
+            self._end(State.DRAINING, now)
+        else:
+            self.state = State.DRAINING
+            self.close_due = False
+
+    def fail(self, code: int, reason: str, now: float) -> None:
+        """The peer broke the protocol: say so and close."""
+        if self.state <= State.FLUSHING:
+            self._say_close(now, f.encode_close(code, _short(reason), 0), RemoteProtocolError(code, reason))
+
+    def reset_by_peer(self, now: float) -> None:
+        """A genuine RESET came: the peer knows nothing of this connection any more (RFC 9000 §10.3)."""
+        if self.state <= State.FLUSHING:
+            self.error = PeerClosed(0, "the peer restarted and lost the connection's state", by_application=False)
+            self._end(State.ENDED, now)
+
+    # what became of frames, from Inbound
+
+    def item_acked(self, item: Item) -> None:
+        """A frame of a lone packet arrived."""
+        kind = item[0]
+        if kind == f.STREAM:
+            item[1].on_acked(item[2], item[3], item[4])
+        elif kind == f.ACK:
+            self.acks.acked(item[1])
+        elif kind == f.RESET_STREAM:
+            stream = self.streams.get(item[1])
+            if stream is not None:
+                stream.sending.reset_acked = True
+                self.retire(stream)
+
+    def item_lost(self, item: Item) -> None:
+        """A frame of a lone packet was lost: ask for what still matters."""
+        kind = item[0]
+        if kind == f.STREAM:
+            half = item[1]
+            half.on_lost(item[2], item[3], item[4])
+            self.wants_to_send(half)
+        elif kind in (f.ACK, f.DATAGRAM, f.PING):
+            return
+        elif kind == f.STREAMS_BLOCKED_BIDI:
+            if self._wants_stream:
+                self.ask(item)
+        elif len(item) == 1 or item[1] in self.streams:
+            self.ask(item)
+
+    def encode_item(self, item: Item) -> bytes:
+        """A control frame with the values of this moment; b"" when it has become pointless."""
+        kind = item[0]
+        if kind == f.MAX_DATA:
+            self.local_max_data = self.data_consumed + self.config.connection_window
+            return f.encode_max_data(self.local_max_data)
+        if kind == f.MAX_STREAMS_BIDI:
+            return f.encode_max_streams(self._local_max_streams)
+        if kind == f.CONFIRM:
+            return f.encode_confirm()
+        if kind == f.PING:
+            return f.encode_ping()
+        if kind == f.STREAMS_BLOCKED_BIDI:
+            return f.encode_streams_blocked(item[1]) if self._wants_stream else b""
+        if kind == f.DATA_BLOCKED:
+            return f.encode_data_blocked(self.peer_max_data)
+        stream = self.streams.get(item[1])
+        if stream is None:
+            return b""
+        if kind == f.MAX_STREAM_DATA:
+            half = stream.receiving
+            half.max_data = max(half.max_data, self._stream_credit(stream))
+            return f.encode_max_stream_data(stream.id, half.max_data)
+        if kind == f.RESET_STREAM:
+            sending = stream.sending
+            return f.encode_reset_stream(stream.id, sending.reset_code or 0, sending.sent)
+        if kind == f.STOP_SENDING:
+            return f.encode_stop_sending(stream.id, stream.receiving.stop_code or 0)
+        if kind == f.STREAM_DATA_BLOCKED:
+            return f.encode_stream_data_blocked(stream.id, stream.sending.max_data)
+        raise RuntimeError(f"no such control frame: {item!r}")
+
+    # timers
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` has something to do, in seconds."""
+        state = self.state
+        if state >= State.CLOSING:
+            if state == State.ENDED:
+                return None
+            times = [self._close_deadline, self._close_resend]
+        else:
+            times = [
+                self.recovery.deadline(),
+                self.acks.deadline,
+                self.pacing_deadline,
+                self._close_deadline,
+                self._key_deadline,
+                self._idle_deadline(),
+                self._keep_alive_deadline(),
+            ]
+        return min((time for time in times if time is not None), default=None)
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due."""
+        if self.state >= State.CLOSING:
+            if self._close_deadline is not None and now >= self._close_deadline:
+                self._end(State.ENDED, now)
+            elif self._close_resend is not None and now >= self._close_resend:
+                # Nothing acknowledges a CLOSE: repeat it, so that one lost packet does not leave the peer waiting.
+                self._close_resend = None
+                self.close_due = True
+                self._wake(self)
+            return
+        idle = self._idle_deadline()
+        if idle is not None and now >= idle:
+            self.error = IdleTimeout(f"nothing was heard from the peer for {now - self._last_heard:.1f} s")
+            self._end(State.ENDED, now)
+            return
+        if self._close_deadline is not None and now >= self._close_deadline:
+            self._flushed(now, give_up=True)
+            return
+        deadline = self.recovery.deadline()
+        if deadline is not None and now >= deadline:
+            lost = self.recovery.on_timeout(now)
+            if lost:
+                self.inbound.mourn(lost)
+            if self.recovery.probes:
+                self.outbound.prepare_probe()
+            self._wake(self)
+        self.acks.on_timeout(now)
+        if self.acks.due:
+            self._wake(self)
+        if self.pacing_deadline is not None and now >= self.pacing_deadline:
+            self.pacing_deadline = None
+            self._wake(self)
+        if self._key_deadline is not None and now >= self._key_deadline:
+            self._key_deadline = None
+            self.keys.drop_previous()
+        keep_alive = self._keep_alive_deadline()
+        if keep_alive is not None and now >= keep_alive:
+            self.ask((f.PING,))
+            for stream in self.streams.values():  # quiet for so long: the rings' memory serves others better
+                stream.sending.release_if_idle()
+                stream.receiving.release_if_idle()
+
+    def sent_eliciting(self, now: float) -> None:
+        """An ack-eliciting packet left: the first since the peer was heard restarts the idle time (RFC 9000 §10.1)."""
+        if self._idle_from == self._last_heard:
+            self._idle_from = max(self._idle_from, now)
+
+    def close_was_sent(self, now: float) -> None:
+        """CLOSE left."""
+        self.close_due = False
+        if self.state == State.CLOSING and self._close_resend is None:
+            self._close_resend = now + self.recovery.pto()
+
+    def destroy(self) -> None:
+        """Gives back what the connection holds of the endpoint, once it has ended."""
+        if self.counter_index >= 0:
+            self.counters.release(self.counter_index)
+            self.counter_index = -1
+
+    # inside
+
+    def _check_open(self) -> None:
+        if self.error is not None:
+            raise self.error
+
+    def _make_stream(self, stream_id: int, *, opened_here: bool) -> Stream:
+        peer = self.peer_parameters
+        config = self.config
+        stream = Stream(
+            self,
+            stream_id,
+            send_buffer=config.send_buffer,
+            window=config.stream_window,
+            max_data=peer.initial_max_stream_data_bidi_remote
+            if opened_here
+            else peer.initial_max_stream_data_bidi_local,
+        )
+        self.streams[stream_id] = stream
+        return stream
+
+    def _consumed(self, stream: Stream, n: int) -> None:
+        self.data_consumed += n
+        window = self.config.connection_window
+        if self.data_consumed + window - self.local_max_data >= window // CREDIT_SHARE:
+            self.ask((f.MAX_DATA,))
+        half = stream.receiving
+        goes_on = half.final_size is None and half.stop_code is None
+        if goes_on and self._stream_credit(stream) - half.max_data >= half.window // CREDIT_SHARE:
+            self.ask((f.MAX_STREAM_DATA, stream.id))
+
+    def _stream_credit(self, stream: Stream) -> int:
+        held = self.reader.ready_bytes if stream is self.message_stream else 0
+        return stream.receiving.read_offset - held + stream.receiving.window
+
+    def _idle_timeout(self) -> float:
+        ours = self.config.idle_timeout
+        theirs = self.peer_parameters.max_idle_timeout / 1000
+        return min(ours, theirs) if ours and theirs else ours or theirs
+
+    def _idle_deadline(self) -> float | None:
+        return self._idle_from + max(self._idle, 3 * self.recovery.pto()) if self._idle else None
+
+    def _keep_alive_deadline(self) -> float | None:
+        interval = self.config.keep_alive
+        if not interval or (f.PING,) in self.control:
+            return None
+        return max(self._last_heard, self.recovery.last_eliciting) + interval
+
+    def _flushed(self, now: float, give_up: bool = False) -> None:
+        if give_up or self.idle_out:
+            frame = f.encode_close(self._close_code, _short(self._close_reason), by_application=True)
+            self._say_close(now, frame, self.error or LocallyClosed())
+
+    def _say_close(self, now: float, frame: bytes, error: TransportError) -> None:
+        self.close_frame = frame
+        self.close_due = True
+        self.error = error
+        self._end(State.CLOSING, now)
+        self._wake(self)
+
+    def _end(self, state: State, now: float) -> None:
+        was_open = self.state <= State.FLUSHING
+        self.state = state
+        self._close_deadline = None if state == State.ENDED else now + CLOSE_PTOS * self.recovery.pto()
+        self._close_resend = None
+        if was_open:
+            self.recovery.log.discard()
+            self.sendable.clear()
+            self.control.clear()
+            self.emit(ConnectionEnded(self, self.error or LocallyClosed()))
+        if state == State.ENDED:
+            self._wake(self)
+
+
+def _short(reason: str) -> str:
+    return reason.encode()[:REASON_LIMIT].decode("utf-8", "ignore")

@@ -1,0 +1,450 @@
+"""All connections of one socket: who a packet is for, who may send, whose timer is next. Sans-IO.
+
+The order in which a driver calls it:
+
+1. inputs as they come: `receive`, `handle_timeout`, and the application's calls on connections and streams;
+2. `transmit` until it gives None; each flight is sent and then settled with `sent`;
+3. `events`;
+4. `next_timeout`.
+
+Time is always an argument, in seconds of a clock that does not run backwards; randomness is given at construction.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from typing import TypeVar
+
+from burstwire.crypto.reset import reset_key, reset_token
+from burstwire.identity import KeyPair, PublicKey
+
+from burstwire.config import Config
+from burstwire.core.address import unpack_address
+from burstwire.core.counter import CounterPool
+from burstwire.core.ring import BufferRing
+from burstwire.core.run import RunTable, TrainTable
+from burstwire.errors import EndpointClosed
+from burstwire.proto.connection import Connection, State
+from burstwire.proto.desk import Failed, HandshakeDesk
+from burstwire.proto.events import ConnectFailed, ConnectionEstablished, Event
+from burstwire.proto.handshake import Established
+from burstwire.proto.intake import Intake
+from burstwire.proto.load import TokenBucket
+from burstwire.proto.negotiation import Refusal
+from burstwire.proto.outbox import Outbox
+from burstwire.wire import frames as f
+from burstwire.wire.errors import WireError
+from burstwire.wire.header import DATA, RESET
+from burstwire.wire.packets import Reset
+
+__all__ = ["Endpoint"]
+
+_K = TypeVar("_K")
+
+FIRST_COUNTERS = 64
+"""Packet number counters made at once; the pool grows by itself."""
+
+RESETS_PER_SECOND = 100
+"""RESETs sent: a restarted node tells its peers within seconds, and nobody can make it shout."""
+
+MAX_RESETS = 64
+"""RESETs that wait to be sent."""
+
+COUNTERS = (
+    "datagrams_unknown",
+    "resets_sent",
+    "resets_received",
+    "trains_refused",
+    "authorize_errors",
+    "connections_accepted",
+    "connections_opened",
+)
+
+
+class Endpoint:
+    """The protocol of one socket.
+
+    Args:
+        key: this node's identity.
+        config: limits and choices.
+        now: the time in seconds.
+        random: gives as many random bytes as asked; from a cryptographic source outside of simulations.
+        receive_buffer: SO_RCVBUF as the kernel granted it, in bytes; peers are told.
+
+    Attributes:
+        ring: the slots that flights lie in.
+        connections: by local connection ID.
+        backlog_full: set by the driver while nobody takes incoming connections; further ones are refused.
+    """
+
+    def __init__(
+        self,
+        key: KeyPair,
+        config: Config,
+        *,
+        now: float,
+        random: Callable[[int], bytes],
+        receive_buffer: int = 212992,
+    ) -> None:
+        self.config = config
+        self.key = key
+        self.connections: dict[int, Connection] = {}
+        self.backlog_full = False
+        self._random = random
+        self._events: deque[Event] = deque()
+        self._outbox = Outbox(config.send_slots, config.trains_per_wakeup)
+        self.ring = self._outbox.ring
+        self._intake = Intake()
+        self._counters = CounterPool(FIRST_COUNTERS)
+        self._reset_key = reset_key(key.private_bytes())
+        self.desk = HandshakeDesk(
+            key,
+            config,
+            random,
+            now,
+            new_cid=self._new_cid,
+            receive_buffer=receive_buffer,
+            reset_token=self._token,
+            admit=self._admit,
+        )
+        self._ready: dict[Connection, None] = {}
+        self._timers: list[tuple[float, int, Connection]] = []
+        self._armed: dict[Connection, float] = {}
+        self._timer_number = 0
+        self._by_key: dict[PublicKey, list[Connection]] = {}
+        self._by_remote_cid: dict[int, list[Connection]] = {}
+        self._resets: deque[tuple[bytes, bytes]] = deque()
+        self._reset_bucket = TokenBucket(RESETS_PER_SECOND, RESETS_PER_SECOND, now)
+        self._flying: TrainTable | None = None
+        self._closing = False
+        self._counts = dict.fromkeys(COUNTERS, 0)
+
+    # getters
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` was called and nothing is left to be told to anybody."""
+        return (
+            self._closing
+            and self._flying is None
+            and all(c.state >= State.DRAINING and not c.close_due for c in self.connections.values())
+        )
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` should be called, in seconds; None for never."""
+        timers = self._timers
+        while timers and self._armed.get(timers[0][2]) != timers[0][0]:
+            heappop(timers)
+        desk = self.desk.next_timeout()
+        if not timers:
+            return desk
+        return timers[0][0] if desk is None else min(desk, timers[0][0])
+
+    def stats(self) -> dict[str, int]:
+        """Counters since the start; `ring_*` are slots of the send ring, the rest is named where it is counted."""
+        ring = self.ring
+        return {
+            **self._counts,
+            **self.desk.stats(),
+            "connections": len(self.connections),
+            "ring_leased": ring.leased,
+            "ring_high_water": ring.high_water,
+            "ring_exhausted": ring.exhausted,
+        }
+
+    # inputs
+
+    def receive(self, ring: BufferRing, table: RunTable, now: float) -> None:
+        """Takes in everything that one wake-up brought; the slots may be given back afterwards."""
+        intake = self._intake
+        intake.begin(ring, now)
+        connections = self.connections
+        handshakes: list[tuple[bytes, bytes]] = []
+        for record in table.records():
+            if record[7] == DATA:
+                connection = connections.get(record[1])
+                if connection is not None:
+                    connection.inbound.receive(intake, ring, record, now)
+                else:
+                    self._data_for_nobody(intake, ring, record, now)
+            else:
+                start, size = record[3], record[4]
+                handshakes.append((bytes(ring.views[record[2]][start : start + size]), record[9]))
+        for connection in intake.finish():
+            self._rearm(connection)
+        for datagram, path in handshakes:  # DATA before handshakes
+            if datagram[:1] == bytes((RESET,)):
+                self._reset_received(datagram, now)
+            elif not self._closing:
+                self.desk.receive(datagram, path, now)
+        if self.desk.results:
+            self._collect(now)
+
+    def handle_timeout(self, now: float) -> None:
+        """Does what is due; calling it too early does no harm."""
+        timers = self._timers
+        armed = self._armed
+        while timers and timers[0][0] <= now:
+            when, _, connection = heappop(timers)
+            if armed.get(connection) != when:
+                continue
+            del armed[connection]
+            due = connection.next_timeout()
+            if due is not None and due <= now:
+                connection.handle_timeout(now)
+                self._ready[connection] = None
+            else:
+                self._rearm(connection)
+        self.desk.handle_timeout(now)
+        if self.desk.results:
+            self._collect(now)
+
+    def sent(self, now: float) -> None:
+        """The flight that `transmit` gave is finished: every train of it was sent or refused."""
+        table = self._flying
+        if table is None:
+            return
+        self._flying = None
+        for index in range(table.count):
+            if table.results(index)[1]:
+                self._counts["trains_refused"] += 1
+        self._outbox.clear()
+
+    # outputs
+
+    def transmit(self, now: float) -> TrainTable | None:
+        """A flight, sealed and ready, its trains in `ring`; None when there is nothing to send now.
+
+        It must be settled with `sent` before the next one is asked for; until then this gives None.
+        """
+        if self._flying is not None:
+            return None
+        outbox = self._outbox
+        self._greet(outbox)
+        ready = self._ready
+        if ready:
+            share = max(1, self.config.trains_per_wakeup // len(ready))
+            for connection in list(ready):
+                if not outbox.room:
+                    break
+                outbox.share(share)
+                if not connection.outbound.transmit(now, outbox):
+                    ready.pop(connection, None)
+                else:  # to the back, so that each has its turn
+                    ready[connection] = ready.pop(connection)
+                self._rearm(connection)
+        if outbox.empty:
+            return None
+        self._flying = outbox.finish()
+        return self._flying
+
+    def events(self) -> list[Event]:
+        """What happened since the last call."""
+        if not self._events:
+            return []
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    # mutators
+
+    def connect(self, remote: bytes, peer_key: PublicKey, now: float, timeout: float | None = None) -> int:
+        """Starts a handshake.
+
+        Args:
+            remote: the peer's address (24 bytes).
+            peer_key: who must answer there.
+            now: the time.
+            timeout: seconds until it is given up; None takes `Config.handshake_timeout`.
+
+        Returns:
+            the attempt's number: `ConnectionEstablished` or `ConnectFailed` will name it.
+        """
+        if self._closing:
+            raise EndpointClosed("the endpoint is closed")
+        return self.desk.connect(remote, peer_key, now, self.config.handshake_timeout if timeout is None else timeout)
+
+    def cancel(self, attempt: int, now: float) -> None:
+        """Gives an attempt up; no event follows."""
+        self.desk.cancel(attempt)
+
+    def close(self, now: float, code: int = 0, reason: str = "") -> None:
+        """Closes every connection and answers no handshake any more; `closed` tells when all peers were told."""
+        if self._closing:
+            return
+        self._closing = True
+        self.desk.close()
+        for connection in list(self.connections.values()):
+            connection.close(now, code, reason)
+            self._rearm(connection)
+
+    def destroy(self) -> None:
+        """Drops everything at once and gives the memory of the rings back."""
+        for connection in list(self.connections.values()):
+            self._remove(connection)
+        self._ready.clear()
+        self._timers.clear()
+        self._armed.clear()
+        self._flying = None
+        self._outbox.close()
+
+    # inside: connections
+
+    def _token(self, cid: int) -> bytes:
+        return reset_token(self._reset_key, cid)
+
+    def _new_cid(self) -> int:
+        while True:
+            cid = int.from_bytes(self._random(4), "big")
+            if cid and cid not in self.connections and not self.desk.owns(cid):
+                return cid
+
+    def _wake(self, connection: Connection) -> None:
+        self._ready[connection] = None
+
+    def _rearm(self, connection: Connection) -> None:
+        """Arms the connection's timer if it is due earlier than armed for; a later one corrects itself on firing."""
+        if connection.state == State.ENDED:
+            self._remove(connection)
+            return
+        when = connection.next_timeout()
+        if when is None:
+            return
+        armed = self._armed.get(connection)
+        if armed is None or when < armed:
+            self._armed[connection] = when
+            self._timer_number += 1
+            heappush(self._timers, (when, self._timer_number, connection))
+
+    def _make(self, established: Established, now: float) -> Connection:
+        return Connection(
+            established, self.config, now, self._random, self._counters, self._events.append, self._wake
+        )
+
+    def _register(self, connection: Connection, now: float) -> None:
+        self.connections[connection.local_cid] = connection
+        siblings = self._by_key.setdefault(connection.peer_key, [])
+        for sibling in siblings:
+            # The peer may have restarted: a PING shows whether its older connection still lives.
+            sibling.ask((f.PING,))
+        siblings.append(connection)
+        self._by_remote_cid.setdefault(connection.remote_cid, []).append(connection)
+        self._rearm(connection)
+
+    def _remove(self, connection: Connection) -> None:
+        if self.connections.pop(connection.local_cid, None) is None:
+            return
+        _leave(self._by_key, connection.peer_key, connection)
+        _leave(self._by_remote_cid, connection.remote_cid, connection)
+        self._armed.pop(connection, None)
+        self._ready.pop(connection, None)
+        connection.destroy()
+
+    # inside: handshakes
+
+    def _admit(self, peer: PublicKey, remote: bytes) -> tuple[int, str] | None:
+        if self._closing:
+            return Refusal.CAPACITY, "the node is shutting down"
+        if len(self.connections) >= self.config.max_connections:
+            return Refusal.CAPACITY, "the node has as many connections as it allows"
+        if self.backlog_full:
+            return Refusal.CAPACITY, "the node accepts no connections at the moment"
+        authorize = self.config.authorize
+        if authorize is not None:
+            try:
+                allowed = authorize(peer, unpack_address(remote))
+            except Exception:  # the application's fault must not become the peer's way in, nor end the node
+                self._counts["authorize_errors"] += 1
+                allowed = False
+            if not allowed:
+                return Refusal.AUTHORIZATION, "this key is not allowed here"
+        return None
+
+    def _collect(self, now: float) -> None:
+        """The outcomes of this side's attempts."""
+        results = self.desk.results
+        while results:
+            result = results.popleft()
+            if isinstance(result, Failed):
+                self._events.append(ConnectFailed(result.attempt, result.error))
+                continue
+            connection = self._make(result, now)
+            self._counts["connections_opened"] += 1
+            self._register(connection, now)
+            connection.ask((f.PING,))  # the responder waits for a first packet to confirm the keys
+            self._events.append(ConnectionEstablished(connection, result.attempt))
+
+    def _data_for_nobody(
+        self,
+        intake: Intake,
+        ring: BufferRing,
+        record: tuple[int, int, int, int, int, int, int, int, int, bytes],
+        now: float,
+    ) -> None:
+        """DATA of a connection ID without a connection: the first of a half-open one, or a stranger's."""
+        cid = record[1]
+        established = self.desk.half_open(cid)
+        if established is None:
+            self._stranger(record, now)
+            return
+        place = len(self._events)
+        connection = self._make(established, now)
+        if not connection.inbound.receive(intake, ring, record, now):
+            connection.destroy()
+            self._ready.pop(connection, None)
+            return
+        confirmed = self.desk.confirm(cid, now)
+        connection.attempt = confirmed.attempt if confirmed is not None else None
+        connection.confirmed = True
+        if confirmed is not None and confirmed.handshake_rtt is not None:
+            connection.recovery.rtt.update(confirmed.handshake_rtt, 0.0, now)
+        self._counts["connections_accepted"] += 1
+        self._register(connection, now)
+        connection.ask((f.CONFIRM,))
+        self._events.insert(place, ConnectionEstablished(connection, connection.attempt))
+
+    def _greet(self, outbox: Outbox) -> None:
+        """Handshakes and resets go first."""
+        for queue in (self.desk.outgoing, self._resets):
+            while queue and outbox.room:
+                path, datagram = queue.popleft()
+                outbox.datagram(path, datagram)
+
+    # inside: stateless reset (RFC 9000 §10.3)
+
+    def _stranger(self, record: tuple[int, int, int, int, int, int, int, int, int, bytes], now: float) -> None:
+        self._counts["datagrams_unknown"] += record[6]
+        size = record[4]
+        if (
+            not self._closing
+            and size > Reset.SIZE
+            and len(self._resets) < MAX_RESETS
+            and self._reset_bucket.take(now)
+        ):
+            self._counts["resets_sent"] += 1
+            self._resets.append((record[9], Reset(record[1], self._token(record[1])).encode()))
+
+    def _reset_received(self, datagram: bytes, now: float) -> None:
+        try:
+            reset = Reset.parse(datagram)
+        except WireError:
+            return
+        # The peer may have moved since, so the token alone decides; only the peer and this side know it.
+        for connection in list(self._by_remote_cid.get(reset.cid, ())):
+            token = connection.peer_parameters.stateless_reset_token
+            if token is not None and hmac.compare_digest(token, reset.token):
+                self._counts["resets_received"] += 1
+                connection.reset_by_peer(now)
+                self._rearm(connection)
+
+
+def _leave(table: dict[_K, list[Connection]], key: _K, connection: Connection) -> None:
+    """Takes a connection out of a table of lists."""
+    entries = table.get(key, [])
+    if connection in entries:
+        entries.remove(connection)
+        if not entries:
+            del table[key]

@@ -1,0 +1,328 @@
+"""A connection's way in: runs are opened, bulk data go to their stream in one piece, other packets frame by frame.
+
+Nothing in a packet is believed before its tag verified (RFC 9001 §5.3), nothing is opened twice: duplicates are
+dropped before opening, because an open in place has one try.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from burstwire.crypto.keys import GENERATION_BITS
+
+from burstwire.proto.events import DatagramsReadable, StreamWritable
+from burstwire.proto.intake import Gathering, Intake
+from burstwire.proto.sent import bit_runs
+from burstwire.wire import frames as f
+from burstwire.wire.errors import TransportCode, WireError
+from burstwire.wire.header import HEADER, RUN_OVERHEAD, TAG
+
+if TYPE_CHECKING:
+    from burstwire.core.ring import BufferRing
+    from burstwire.proto.connection import Connection
+    from burstwire.proto.recovery import Acked, Lost
+    from burstwire.proto.streams import Stream
+
+__all__ = ["Inbound"]
+
+WAKE_WRITER_SHARE = 8
+"""A writer is woken when this part of the send buffer is free (or all of it): waking it for every ACK costs more."""
+
+VARINT4 = 0x80000000
+VARINT8 = 0xC000000000000000
+"""The length bits of the varints in a run's frame header."""
+
+
+class Inbound:
+    """Takes what arrives for one connection.
+
+    Attributes:
+        packets: packets that verified. size: their bytes.
+        duplicates: packets dropped before opening, because their number was seen or is too old.
+        invalid: packets whose tag did not verify (RFC 9001 §6.6).
+        unopened: packets of a key generation that cannot be opened now.
+    """
+
+    __slots__ = ("_eliciting", "_path", "connection", "duplicates", "invalid", "packets", "size", "unopened")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.packets = 0
+        self.size = 0
+        self.duplicates = 0
+        self.invalid = 0
+        self.unopened = 0
+        self._eliciting = 0
+        self._path = b""
+
+    def receive(
+        self,
+        intake: Intake,
+        ring: BufferRing,
+        record: tuple[int, int, int, int, int, int, int, int, int, bytes],
+        now: float,
+    ) -> bool:
+        """Takes one run of DATA packets; returns whether any of them was genuine and new."""
+        counter, _, slot, start, size, last, count, _, ecn, path = record
+        connection = self.connection
+        acks = connection.acks
+        mask = acks.received.new_mask(counter, count)
+        if mask.bit_count() != count:
+            self.duplicates += count - mask.bit_count()
+            if not mask:
+                return False
+        generation = counter >> GENERATION_BITS
+        aead = connection.keys.opener(generation)
+        if aead is None:
+            self.unopened += mask.bit_count()
+            return False
+        opened = aead.open_run(ring, slot, start, size, count, last, mask)
+        if opened != mask:
+            self.invalid += (mask ^ opened).bit_count()
+            if self.invalid > connection.integrity_limit:
+                connection.fail(TransportCode.AEAD_LIMIT_REACHED, "too many packets did not verify", now)
+                return False
+            if not opened:
+                return False
+        is_newest = counter + opened.bit_length() - 1 > acks.received.largest
+        opened = acks.note(counter, opened, ecn, now)
+        if not opened:  # two copies in one batch
+            return False
+        self._path = path
+        packets = opened.bit_count()
+        self.packets += packets
+        self.size += packets * size
+        if connection.keys.received(generation):
+            connection.keys_changed(now)
+        connection.heard(path, is_newest, packets * size, now)
+        intake.touched[self] = None
+        if not connection.listening:
+            return True
+        try:
+            self._sort(intake, ring, slot, start, size, last, count, opened, now)
+        except WireError as error:
+            connection.fail(error.code, error.reason, now)
+        return True
+
+    def gathered(self, gathering: Gathering, taken: int, fin: bool, now: float) -> None:
+        """What became of a run that `receive` gave to the intake."""
+        connection = self.connection
+        g = gathering
+        try:
+            if taken and connection.listening:
+                chunk = g.size - RUN_OVERHEAD
+                half = g.stream.receiving
+                more = False
+                for low, high in bit_runs(taken):
+                    begin = g.offset + low * chunk
+                    end = g.offset + high * chunk
+                    at_end = high == g.count
+                    if at_end:
+                        end -= g.size - g.last
+                    connection.charge(half.check(end, fin and at_end))
+                    more |= half.noted(begin, end)
+                self._eliciting += taken.bit_count()
+                if more or fin:
+                    connection.stream_arrived(g.stream)
+            rest = g.opened & ~taken
+            if rest and connection.listening:
+                ring = connection.intake_ring
+                for low, high in bit_runs(rest):
+                    for i in range(low, high):
+                        self._packet(ring, g.slot, g.start + i * g.size, g.last if i == g.count - 1 else g.size, now)
+        except WireError as error:
+            connection.fail(error.code, error.reason, now)
+
+    def batch_ended(self, now: float) -> None:
+        """The wake-up is over: whatever it brought decides about one ACK."""
+        if self._eliciting:
+            self.connection.acks.elicited(self._eliciting, now)
+            self._eliciting = 0
+        self.connection.batch_ended(now)
+
+    # inside
+
+    def _sort(
+        self,
+        intake: Intake,
+        ring: BufferRing,
+        slot: int,
+        start: int,
+        size: int,
+        last: int,
+        count: int,
+        opened: int,
+        now: float,
+    ) -> None:
+        """Gives a run to the intake if it looks like bulk data of one stream, else reads its packets one by one."""
+        connection = self.connection
+        connection.intake_ring = ring
+        first = (opened & -opened).bit_length() - 1
+        if count > 1 and size > RUN_OVERHEAD and (first < count - 1 or last > RUN_OVERHEAD):
+            kind, stream_id, offset = f.RUN_FRAME.unpack_from(
+                ring.views[slot], start + first * size + HEADER.size
+            )
+            if kind & 0xFE == 0x0C and stream_id >> 30 == 2 and offset >> 62 == 3:
+                chunk = size - RUN_OVERHEAD
+                base = (offset ^ VARINT8) - first * chunk
+                stream = connection.stream_for(stream_id ^ VARINT4)
+                if base >= 0 and stream is not None and stream.receiving.stop_code is None:
+                    self._gather(intake, stream, base, slot, start, size, last, count, opened)
+                    return
+        for low, high in bit_runs(opened):
+            for i in range(low, high):
+                self._packet(ring, slot, start + i * size, last if i == count - 1 else size, now)
+
+    def _gather(
+        self,
+        intake: Intake,
+        stream: Stream,
+        base: int,
+        slot: int,
+        start: int,
+        size: int,
+        last: int,
+        count: int,
+        opened: int,
+    ) -> None:
+        half = stream.receiving
+        high = min(half.max_data, base + count * (size - RUN_OVERHEAD))
+        if not half.fits(high):
+            # Growing moves the ring, and what was added before still points into the old one.
+            intake.flush()
+        ring = half.ring_for(max(high, half.read_offset + 1))
+        low = half.read_offset
+        intake.add(
+            Gathering(self, stream, base, slot, start, size, last, count, opened),
+            ring.address,
+            ring.mask,
+            low,
+            max(low, high),
+        )
+
+    def _packet(self, ring: BufferRing, slot: int, start: int, size: int, now: float) -> None:
+        """Reads one opened packet frame by frame."""
+        connection = self.connection
+        payload = ring.views[slot][start + HEADER.size : start + size - TAG]
+        eliciting = False
+        for frame in f.parse(payload):
+            kind = frame[0]
+            if not connection.listening:
+                return
+            if kind == f.ACK:
+                self._ack(frame, now)
+                continue
+            if kind == f.CLOSE:
+                connection.peer_closed(frame[1], frame[3], frame[4], now)
+                return
+            eliciting = True
+            if kind == f.STREAM:
+                self._stream(frame)
+            elif kind != f.PING:
+                self._control(kind, frame, now)
+        if eliciting:
+            self._eliciting += 1
+
+    def _stream(self, frame: f.Frame) -> None:
+        _, stream_id, offset, data, fin = frame
+        connection = self.connection
+        stream = connection.stream_for(stream_id)
+        if stream is None:
+            return
+        half = stream.receiving
+        connection.charge(half.check(offset + len(data), fin))
+        if half.stop_code is not None or half.reset_code is not None:
+            connection.discard_unread(stream)
+            return
+        if half.place(offset, data) or fin:
+            connection.stream_arrived(stream)
+
+    def _ack(self, frame: f.Frame, now: float) -> None:
+        _, largest, delay, ranges, _ = frame
+        connection = self.connection
+        recovery = connection.recovery
+        if largest >= connection.next_counter:
+            raise WireError(TransportCode.PROTOCOL_VIOLATION, f"packet {largest} was acknowledged but never sent")
+        if recovery.log.skipped:
+            skipped = recovery.log.acks_unsent(ranges)
+            if skipped is not None:
+                raise WireError(TransportCode.PROTOCOL_VIOLATION, f"packet {skipped} was acknowledged but never sent")
+        seconds = (delay << connection.peer_parameters.ack_delay_exponent) / 1e6
+        acked, lost = recovery.acknowledged(ranges, seconds, now)
+        if acked:
+            self.settle(acked)
+        if lost:
+            self.mourn(lost)
+
+    def settle(self, acked: Acked) -> None:
+        """Tells the streams what was acknowledged and wakes writers."""
+        connection = self.connection
+        for record, pending, late in acked:
+            half = record.half
+            if half is not None:
+                chunk = record.chunk
+                for low, high in bit_runs(pending | late):
+                    half.on_acked(record.offset + low * chunk, (high - low) * chunk, False)
+                if half.wants_room or half.finished:
+                    self._wake_writer(half.stream)
+                if not half.queued and half.pending:  # a partial packet that was held back
+                    connection.wants_to_send(half)
+            for item in record.items:
+                connection.item_acked(item)
+                if item[0] == f.STREAM and (item[1].wants_room or item[1].finished):
+                    self._wake_writer(item[1].stream)
+
+    def mourn(self, lost: Lost) -> None:
+        """Asks for what was lost to be sent again."""
+        connection = self.connection
+        for record, mask in lost:
+            half = record.half
+            if half is not None:
+                chunk = record.chunk
+                for low, high in bit_runs(mask):
+                    half.on_lost(record.offset + low * chunk, (high - low) * chunk, False)
+                connection.wants_to_send(half)
+            for item in record.items:
+                connection.item_lost(item)
+
+    def _wake_writer(self, stream: Stream) -> None:
+        half = stream.sending
+        if half.wants_room and (half.room >= half.budget // WAKE_WRITER_SHARE or half.base == half.written):
+            half.wants_room = False
+            connection = self.connection
+            if stream is connection.message_stream:
+                connection.messages_writable()
+            else:
+                connection.emit(StreamWritable(stream))
+        if half.finished:
+            self.connection.retire(stream)
+
+    def _control(self, kind: int, frame: f.Frame, now: float) -> None:
+        connection = self.connection
+        if kind == f.MAX_STREAM_DATA:
+            stream = connection.stream_for(frame[1])
+            if stream is not None and frame[2] > stream.sending.max_data:
+                stream.sending.max_data = frame[2]
+                connection.wants_to_send(stream.sending)
+        elif kind == f.MAX_DATA:
+            connection.peer_allows_data(frame[1])
+        elif kind == f.DATAGRAM:
+            connection.datagrams.arrived(bytes(frame[1]))
+            connection.emit(DatagramsReadable(connection))
+        elif kind == f.RESET_STREAM:
+            connection.peer_reset(frame[1], frame[2], frame[3])
+        elif kind == f.STOP_SENDING:
+            connection.peer_stopped(frame[1], frame[2])
+        elif kind == f.MAX_STREAMS_BIDI:
+            connection.peer_allows_streams(frame[1])
+        elif kind in (f.DATA_BLOCKED, f.STREAM_DATA_BLOCKED):
+            # The peer waits for credit: perhaps an update was lost, and repeating it is cheap.
+            connection.repeat_credit(frame[1] if kind == f.STREAM_DATA_BLOCKED else None)
+        elif kind == f.CONFIRM:
+            connection.peer_confirmed()
+        elif kind == f.PATH_CHALLENGE:
+            connection.paths.challenged(self._path, frame[1])
+        elif kind == f.PATH_RESPONSE:
+            connection.paths.answered(frame[1], now)
+        elif kind == f.OBSERVED_ADDRESS:
+            connection.observed_address = frame[1]

@@ -1,0 +1,279 @@
+"""Messages: length-prefixed on stream 0, in order and reliable.
+
+On the wire a message is its length as a varint, then its bytes. Whole messages stay in the stream's ring until
+the application takes them, so that what is unread holds the sender back. One exception keeps a message that is
+larger than the window from waiting for itself: the message in assembly at the end is moved out of the ring as
+its bytes come, and what was moved is credited at once; it is bounded by `Config.max_message_size`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from burstwire.errors import MessageTooLarge
+from burstwire.wire import varint
+from burstwire.wire.errors import TransportCode, WireError
+
+if TYPE_CHECKING:
+    from burstwire.proto.streams import Stream
+
+__all__ = ["MessageReader", "MessageWriter"]
+
+Buffer = bytes | bytearray | memoryview
+
+JOIN_BELOW = 64 * 1024
+"""Messages shorter than this are joined and copied into the ring in one go; longer ones are copied one by one."""
+
+
+class MessageWriter:
+    """Puts messages on stream 0.
+
+    Args:
+        stream: stream 0.
+        limit: the peer's `max_message_size`.
+    """
+
+    __slots__ = ("_stream", "limit")
+
+    def __init__(self, stream: Stream, limit: int) -> None:
+        self._stream = stream
+        self.limit = limit
+
+    @property
+    def room(self) -> bool:
+        """Whether a message may be accepted now; it is then taken whole, whatever its size."""
+        half = self._stream.sending
+        return half.written - half.base < half.budget
+
+    def check(self, message: Buffer) -> int:
+        """The message's size in bytes; raises `MessageTooLarge`."""
+        size = message.nbytes if isinstance(message, memoryview) else len(message)
+        if size > self.limit:
+            raise MessageTooLarge(size, self.limit)
+        return size
+
+    def put(self, messages: Sequence[Buffer]) -> int:
+        """Accepts messages from the front while there is room; returns how many (they were checked before)."""
+        half = self._stream.sending
+        room = half.budget - (half.written - half.base)
+        taken = 0
+        joined: list[Buffer] = []
+        size = 0
+        encode = varint.encode
+        for message in messages:
+            if size >= room:
+                break
+            length = message.nbytes if isinstance(message, memoryview) else len(message)
+            prefix = encode(length)
+            if length >= JOIN_BELOW:
+                joined.append(prefix)
+                half.accept(b"".join(joined))
+                joined.clear()
+                half.accept(memoryview(message).cast("B"))
+            else:
+                joined.append(prefix)
+                joined.append(message)
+            size += length + len(prefix)
+            taken += 1
+        if joined:
+            half.accept(b"".join(joined))
+        if taken < len(messages):
+            half.blocked = half.wants_room = True
+        else:
+            half.blocked = False
+        return taken
+
+
+class MessageReader:
+    """Takes messages off stream 0.
+
+    Args:
+        stream: stream 0.
+        limit: this side's `max_message_size`; a longer one is a violation by the peer.
+    """
+
+    __slots__ = ("_assembly", "_missing", "_ready", "_stream", "limit", "ready_bytes")
+
+    def __init__(self, stream: Stream, limit: int) -> None:
+        self._stream = stream
+        self.limit = limit
+        self._ready: deque[bytes] = deque()
+        """Whole messages that had to leave the ring before their turn."""
+        self.ready_bytes = 0
+        self._assembly: bytearray | None = None
+        self._missing = 0
+
+    # getters
+
+    @property
+    def available(self) -> bool:
+        """Whether a whole message is there."""
+        if self._ready:
+            return True
+        if self._assembly is not None:
+            return not self._missing
+        head = self._head()
+        if head is None:
+            return False
+        prefix, length = head
+        return self._stream.receiving.readable >= prefix + length
+
+    # inputs
+
+    def arrived(self) -> int:
+        """More of the stream became readable.
+
+        Returns:
+            bytes that were moved out of the ring for the message in assembly, to be credited to the peer.
+
+        Raises:
+            WireError: a length beyond `limit`.
+        """
+        half = self._stream.receiving
+        credited = 0
+        if self._assembly is not None and self._missing:
+            credited = self._assemble()
+        if self._assembly is None:
+            head = self._head()
+            if head is not None and half.readable < sum(head) and sum(head) > half.window // 2:
+                credited += self._begin_assembly(*head)
+            elif half.ready >= half.max_data:
+                # The peer has used up its credit: if that is because of a message that the window cannot hold,
+                # what stands before it must leave the ring, too.
+                credited += self._make_way()
+        return credited
+
+    # mutators
+
+    def take(self, limit: int) -> tuple[list[bytes], int]:
+        """Up to `limit` whole messages, and the bytes of the stream that they free."""
+        messages: list[bytes] = []
+        freed = 0
+        half = self._stream.receiving
+        while len(messages) < limit:
+            if self._ready:
+                message = self._ready.popleft()
+                size = len(message) + varint.size(len(message))
+                self.ready_bytes -= size
+                freed += size
+                messages.append(message)
+            elif self._assembly is not None:
+                if self._missing:
+                    break
+                messages.append(bytes(self._assembly))
+                self._assembly = None
+            else:
+                head = self._head()
+                if head is None:
+                    break
+                prefix, length = head
+                if half.readable < prefix + length:
+                    break
+                if prefix + length < half.readable and length < JOIN_BELOW and limit - len(messages) > 1:
+                    freed += self._take_many(messages, limit)
+                    continue
+                half.skip(prefix)
+                messages.append(half.read(length))
+                freed += prefix + length
+        return messages, freed
+
+    # inside
+
+    def _head(self) -> tuple[int, int] | None:
+        """Bytes of the prefix and of the message that begin at the read offset, or None when not all is there."""
+        half = self._stream.receiving
+        readable = half.readable
+        if not readable:
+            return None
+        start = half.peek(8)
+        prefix = 1 << (start[0] >> 6)
+        if prefix > readable:
+            return None
+        length, _ = varint.decode(start, 0)
+        if length > self.limit:
+            raise WireError(
+                TransportCode.PROTOCOL_VIOLATION, f"a message of {length:,} bytes; at most {self.limit:,} were agreed"
+            )
+        return prefix, length
+
+    def _take_many(self, messages: list[bytes], limit: int) -> int:
+        """Parses messages out of one copy of what is readable; faster than one copy for each. Returns bytes taken."""
+        half = self._stream.receiving
+        data = half.peek(JOIN_BELOW * 4)
+        end = len(data)
+        position = 0
+        decode = varint.decode
+        append = messages.append
+        wanted = limit - len(messages)
+        while wanted and position < end:
+            length = data[position]
+            start = position + 1
+            if length >= 0x40:
+                if position + (1 << (length >> 6)) > end:
+                    break
+                length, start = decode(data, position)
+                if length > self.limit:
+                    break  # the next `_head` raises
+            stop = start + length
+            if stop > end:
+                break
+            append(data[start:stop])
+            position = stop
+            wanted -= 1
+        half.skip(position)
+        return position
+
+    def _make_way(self) -> int:
+        half = self._stream.receiving
+        while True:
+            head = self._head()
+            if head is None:
+                return 0
+            prefix, length = head
+            if half.readable >= prefix + length:
+                if self.ready_bytes > half.window:
+                    return 0
+                # Before a message that has arrived in full nothing is urgent, unless a large one follows it.
+                if half.readable - prefix - length < 8 or not self._large_behind():
+                    return 0
+                half.skip(prefix)
+                self._ready.append(half.read(length))
+                self.ready_bytes += prefix + length
+                continue
+            if prefix + length <= half.window // 2:
+                return 0
+            return self._begin_assembly(prefix, length)
+
+    def _large_behind(self) -> bool:
+        """Whether the last, incomplete message in the ring is too large for the window."""
+        half = self._stream.receiving
+        data = half.peek(half.readable)
+        position = 0
+        end = len(data)
+        while position < end:
+            prefix = 1 << (data[position] >> 6)
+            if position + prefix > end:
+                return False
+            length, start = varint.decode(data, position)
+            if start + length > end:
+                return prefix + length > half.window // 2
+            position = start + length
+        return False
+
+    def _begin_assembly(self, prefix: int, length: int) -> int:
+        self._stream.receiving.skip(prefix)
+        self._assembly = bytearray()
+        self._missing = length
+        return prefix + self._assemble()
+
+    def _assemble(self) -> int:
+        half = self._stream.receiving
+        assembly = self._assembly
+        n = min(self._missing, half.readable)
+        if assembly is None or not n:
+            return 0
+        assembly += half.read(n)
+        self._missing -= n
+        return n

@@ -1,0 +1,338 @@
+"""A connection's way out: what to send now, laid into the endpoint's outbox.
+
+Bulk data leave as runs of full packets that C frames; everything else (ACKs, control frames, datagrams, the rest of
+a stream that does not fill a packet) shares *mixed* packets, written here, which close the train behind the runs, so
+that an ACK between full packets never cuts a train in two.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from burstwire.crypto.keys import GENERATION_BITS
+
+from burstwire.config import MIN_DATAGRAM_SIZE
+from burstwire.proto.outbox import MAX_SEGMENTS, Outbox
+from burstwire.proto.sent import SentRecord
+from burstwire.wire import frames as f
+from burstwire.wire import varint
+from burstwire.wire.header import DATA_OVERHEAD, RUN_OVERHEAD
+
+if TYPE_CHECKING:
+    from burstwire.proto.connection import Connection, Item
+    from burstwire.proto.sending import SendHalf
+
+__all__ = ["Outbound"]
+
+SKIP_SPAN = 1 << 15
+"""A packet number is skipped once in about so many: acknowledging it unreceived shows (RFC 9000 §21.4)."""
+
+ECT0 = 2
+"""The ECN codepoint ECT(0)."""
+
+LENGTH_ROOM = 4
+"""Bytes kept for a STREAM frame's length."""
+
+
+class Outbound:
+    """Builds one connection's packets.
+
+    Attributes:
+        packets: packets built. size: their bytes.
+    """
+
+    __slots__ = ("_next_skip", "connection", "packets", "size")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.packets = 0
+        self.size = 0
+        self._next_skip = self._skip_distance()
+
+    def transmit(self, now: float, outbox: Outbox) -> bool:
+        """Puts what may be sent now into the outbox; returns whether the outbox, not the connection, ended it."""
+        connection = self.connection
+        if connection.state >= 2:  # closing, draining, ended: see State
+            return self._close(now, outbox)
+        recovery = connection.recovery
+        allowed = recovery.allowance(now)
+        if recovery.probes:
+            allowed = max(allowed, recovery.probes * connection.mtu)
+        full = False
+        tails: list[SendHalf] = []
+        if connection.sendable:
+            allowed, full = self._runs(now, outbox, allowed, tails)
+        if connection.paths.outgoing:
+            self._challenges(now, outbox)
+        full = self._mixed(now, outbox, allowed, tails, full) or full
+        wants = bool(connection.sendable) or bool(connection.datagrams.outgoing)
+        recovery.limited = wants and not full
+        connection.pacing_deadline = recovery.pacing_time(now) if recovery.limited else None
+        return full
+
+    def prepare_probe(self) -> None:
+        """A PTO expired: the oldest unacknowledged packets are sent again, or else a PING (RFC 9002 §6.2.4)."""
+        connection = self.connection
+        left = connection.recovery.probes
+        for record in connection.recovery.log.records:
+            pending = record.pending
+            if not pending:
+                continue
+            half = record.half
+            while half is not None and pending and left:
+                index = (pending & -pending).bit_length() - 1
+                pending &= pending - 1
+                half.on_lost(record.offset + index * record.chunk, record.chunk, False)
+                left -= 1
+            if half is not None:
+                connection.wants_to_send(half)
+            else:
+                for item in record.items:
+                    connection.item_lost(item)
+                left -= 1
+            if left <= 0:
+                break
+        if not connection.sendable and not connection.control:
+            connection.ask((f.PING,))
+
+    # inside
+
+    def _runs(self, now: float, outbox: Outbox, allowed: int, tails: list[SendHalf]) -> tuple[int, bool]:
+        """Full packets of streams in turn, a train each (deficit round robin with a quantum of one train)."""
+        connection = self.connection
+        recovery = connection.recovery
+        queue = connection.sendable
+        mtu = connection.mtu
+        chunk = mtu - RUN_OVERHEAD
+        path = connection.path
+        while queue and allowed >= mtu:
+            half = queue[0]
+            low, high = half.next_range(connection.peer_max_data - connection.data_sent)
+            count = (high - low) // chunk
+            if count <= 0 or half.reset_code is not None:
+                queue.popleft()
+                tails.append(half)
+                continue
+            room = outbox.run_room(path, mtu, 0)
+            if room <= 0:
+                return allowed, True
+            first, count = self._numbers(min(count, room, allowed // mtu, MAX_SEGMENTS))
+            if not count:
+                return 0, False
+            length = count * chunk
+            aead = connection.keys.sealer(first >> GENERATION_BITS)
+            outbox.run(
+                path, 0, aead, connection.remote_cid, first, mtu, count, half.stream_id, half.ring, low, length
+            )
+            record = SentRecord(first, count, recovery.log.sent, mtu, now, half, low, chunk)
+            recovery.sent(record)
+            self._sent_stream(half, low, length, False)
+            connection.sent_eliciting(now)
+            self.packets += count
+            self.size += count * mtu
+            allowed -= count * mtu
+            queue.rotate(-1)
+        return allowed, False
+
+    def _mixed(self, now: float, outbox: Outbox, allowed: int, tails: list[SendHalf], full: bool) -> bool:
+        """Packets of everything that is not a full packet of one stream."""
+        connection = self.connection
+        recovery = connection.recovery
+        acks = connection.acks
+        room_all = connection.mtu - DATA_OVERHEAD
+        waiting = tails
+        while True:
+            may_elicit = allowed >= connection.mtu
+            has_news = bool(connection.control) or bool(waiting) or bool(connection.datagrams.outgoing)
+            if not acks.due and not (may_elicit and (has_news or recovery.probes)):
+                break
+            if not outbox.room:
+                full = True
+                break
+            parts: list[bytes] = []
+            items: list[Item] = []
+            room = room_all
+            named = -1
+            # Whatever is sent takes along what is known to have arrived; alone, an ACK goes only when it is due.
+            ack = acks.frame(now) if acks.unreported else b""
+            room -= len(ack)
+            if may_elicit:
+                room = self._add_control(parts, items, room)
+                room = self._add_datagrams(parts, items, room)
+                waiting = self._add_streams(parts, items, room, waiting, full)
+                if not items and recovery.probes:
+                    parts.append(f.encode_ping())
+                    items.append((f.PING,))
+            if not parts and not acks.due:
+                break
+            if ack:
+                parts.insert(0, ack)
+            first, count = self._numbers(1)
+            if not count:
+                break
+            if ack:
+                named = acks.sent()
+            aead = connection.keys.sealer(first >> GENERATION_BITS)
+            size = outbox.packet(connection.path, 0, aead, connection.remote_cid, first, b"".join(parts))
+            self.packets += 1
+            self.size += size
+            if items:
+                if named >= 0:
+                    items.append((f.ACK, named))
+                recovery.sent(SentRecord(first, 1, recovery.log.sent, size, now, items=tuple(items)))
+                connection.sent_eliciting(now)
+                allowed -= size
+        for half in waiting:
+            connection.sendable.append(half)
+        return full
+
+    def _challenges(self, now: float, outbox: Outbox) -> None:
+        """Path validation: packets of 1,200 bytes to the address in question, not counted against the path in use."""
+        connection = self.connection
+        outgoing = connection.paths.outgoing
+        while outgoing and outbox.room:
+            path, frame = outgoing.popleft()
+            first, count = self._numbers(1)
+            if not count:
+                return
+            padding = f.encode_padding(MIN_DATAGRAM_SIZE - DATA_OVERHEAD - len(frame))
+            aead = connection.keys.sealer(first >> GENERATION_BITS)
+            self.size += outbox.packet(path, 0, aead, connection.remote_cid, first, frame + padding)
+            self.packets += 1
+
+    def _add_control(self, parts: list[bytes], items: list[Item], room: int) -> int:
+        connection = self.connection
+        control = connection.control
+        for item in list(control):
+            frame = connection.encode_item(item)
+            if len(frame) > room:
+                break
+            del control[item]
+            if frame:
+                parts.append(frame)
+                items.append(item)
+                room -= len(frame)
+        return room
+
+    def _add_datagrams(self, parts: list[bytes], items: list[Item], room: int) -> int:
+        outgoing = self.connection.datagrams.outgoing
+        while outgoing:
+            frame = f.encode_datagram(outgoing[0])
+            if len(frame) > room:
+                if len(frame) <= self.connection.mtu - DATA_OVERHEAD:
+                    break
+                self.connection.datagrams.outgoing_dropped += 1  # the path has become too narrow for it
+                outgoing.popleft()
+                continue
+            outgoing.popleft()
+            parts.append(frame)
+            items.append((f.DATAGRAM,))
+            room -= len(frame)
+        return room
+
+    def _add_streams(
+        self, parts: list[bytes], items: list[Item], room: int, waiting: list[SendHalf], full: bool
+    ) -> list[SendHalf]:
+        """Puts the rests of streams into the packet; returns the halves that still have something to send."""
+        connection = self.connection
+        chunk = connection.mtu - RUN_OVERHEAD
+        left: list[SendHalf] = []
+        for position, half in enumerate(waiting):
+            if half.reset_code is not None:
+                half.queued = False
+                continue
+            allowance = connection.peer_max_data - connection.data_sent
+            low, high = half.next_range(allowance)
+            is_new = low >= half.sent
+            overhead = 1 + varint.size(half.stream_id) + varint.size(low) + LENGTH_ROOM
+            n = min(high - low, room - overhead)
+            if n <= 0:
+                at_end = half.fin_pending and low == half.fin_offset
+                if not at_end:
+                    if high > low:  # no room left in this packet
+                        left.extend(waiting[position:])
+                        return left
+                    self._blocked(half, allowance)
+                    half.queued = False
+                    continue
+                if room < overhead:
+                    left.extend(waiting[position:])
+                    return left
+                n = 0
+            elif is_new and half.blocked and half.base < half.sent and high == half.written and n < chunk:
+                half.queued = False  # more will be written as soon as there is room: wait for a full packet
+                continue
+            elif full and high - low >= chunk:
+                left.append(half)  # full packets are for runs, in the next flight
+                continue
+            fin = half.fin_pending and low + n == half.fin_offset
+            data = half.ring.read(low, n) if n else b""
+            frame = f.encode_stream(half.stream_id, low, data, fin)
+            parts.append(frame)
+            items.append((f.STREAM, half, low, n, fin))
+            room -= len(frame)
+            self._sent_stream(half, low, n, fin)
+            if half.pending:
+                left.append(half)
+            else:
+                self._blocked(half, allowance - n if is_new else allowance)
+                half.queued = False
+        return left
+
+    def _sent_stream(self, half: SendHalf, low: int, length: int, fin: bool) -> None:
+        new = low + length - half.sent
+        if new > 0:
+            self.connection.data_sent += new
+        half.on_sent(low, length, fin)
+
+    def _blocked(self, half: SendHalf, allowance: int) -> None:
+        """Tells the peer once for each limit that it holds us back (RFC 9000 §4.1)."""
+        connection = self.connection
+        if half.sent >= half.written:
+            return
+        if half.sent >= half.max_data:
+            if half.told_blocked != half.max_data:
+                half.told_blocked = half.max_data
+                connection.ask((f.STREAM_DATA_BLOCKED, half.stream_id))
+        elif allowance <= 0 and connection.told_blocked != connection.peer_max_data:
+            connection.told_blocked = connection.peer_max_data
+            connection.ask((f.DATA_BLOCKED,))
+
+    def _numbers(self, count: int) -> tuple[int, int]:
+        """Reserves up to `count` packet numbers of one generation; (_, 0) when the next key must not be used yet."""
+        connection = self.connection
+        first = connection.next_counter
+        if first >= self._next_skip:
+            skipped = connection.counters.reserve(connection.counter_index, 1)
+            connection.recovery.log.skipped.append(skipped)
+            first = connection.next_counter = skipped + 1
+            self._next_skip = first + self._skip_distance()
+        generation = first >> GENERATION_BITS
+        # Nothing is sealed in generation g + 1 before a packet of g was acknowledged.
+        if generation and connection.recovery.log.largest_acked >> GENERATION_BITS < generation - 1:
+            return first, 0
+        count = min(count, ((generation + 1) << GENERATION_BITS) - first, max(1, self._next_skip - first))
+        reserved = connection.counters.reserve(connection.counter_index, count)
+        if reserved != first:
+            raise RuntimeError(f"packet numbers are out of step: {reserved} instead of {first}")
+        connection.next_counter = first + count
+        return first, count
+
+    def _skip_distance(self) -> int:
+        return self.connection.next_counter + SKIP_SPAN // 2 + int.from_bytes(self.connection.random(2), "big") % SKIP_SPAN
+
+    def _close(self, now: float, outbox: Outbox) -> bool:
+        connection = self.connection
+        if not connection.close_due:
+            return False
+        if not outbox.room:
+            return True
+        first, count = self._numbers(1)
+        if count:
+            aead = connection.keys.sealer(first >> GENERATION_BITS)
+            self.size += outbox.packet(
+                connection.path, 0, aead, connection.remote_cid, first, connection.close_frame
+            )
+            self.packets += 1
+        connection.close_was_sent(now)
+        return False

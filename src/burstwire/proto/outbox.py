@@ -1,0 +1,218 @@
+"""One flight on its way out: packets are laid into leased slots, framed, sealed in place and handed to the driver.
+
+A flight is what one `Endpoint.transmit` returns: several trains, for any mix of peers. It is built in a
+constant number of C calls: packets are only *described* while connections decide what to send, then one
+call frames every run, one call (or, with an AEAD that has no batch call, one loop) seals, and the driver's
+one call sends.
+
+Invariants:
+
+* A train holds packets of one path and one ECN mark; all but the last have the same size, so that it is one
+  GSO send. It has at most 64 packets and at most 65,507 bytes (the limit of IPv4, so that one rule serves both).
+* A run starts where its train's packets are multiples of its packet size, so that the ring's views are reused.
+* Slots are leased one by one and come back together, when the whole flight was sent or refused.
+"""
+
+from __future__ import annotations
+
+from burstwire.crypto.aead import Aead
+
+from burstwire.core.ring import BufferRing, StreamRing
+from burstwire.core.run import FillTable, TrainTable
+from burstwire.wire.header import DATA, HEADER, TAG
+
+__all__ = ["MAX_SEGMENTS", "Outbox"]
+
+MAX_SEGMENTS = 64
+"""Packets of a train: what the kernel takes in one GSO send (UDP_MAX_SEGMENTS before Linux 6.9)."""
+
+MAX_TRAIN = 65507
+"""Bytes of a train: a GSO send must fit an IPv4 datagram as a whole, though it leaves in segments."""
+
+SHARE_BELOW = 48 * 1024
+"""A train may start in a slot that holds less than this already; beyond it a fresh slot beats short trains."""
+
+
+class Outbox:
+    """Builds flights in a ring of its own.
+
+    Args:
+        slots: 64 KiB slots of the ring.
+        bulk_slots: slots that runs of bulk data may take in one flight; what is left is for ACKs and handshakes.
+        trains: the most trains of one flight.
+    """
+
+    def __init__(self, slots: int, bulk_slots: int, trains: int = 256) -> None:
+        self.ring = BufferRing(slots)
+        self.trains = TrainTable(self.ring, trains)
+        self._capacity = trains
+        self._bulk_slots = min(bulk_slots, max(1, slots - 1))
+        self._bulk_limit = self._bulk_slots
+        self._slots = slots
+        self._fills = FillTable(trains)
+        self._fill_capacity = trains
+        self._seals: list[tuple[Aead, int, int, int, int, int]] = []
+        self._leased: list[int] = []
+        self._slot = -1
+        self._used = 0
+        """Bytes of the current slot that hold packets."""
+        self._path = b""
+        self._ecn = 0
+        self._start = 0
+        self._segment = 0
+        self._packets = 0
+        """Packets in the open train; 0 when there is none."""
+        self._open = False
+        """Whether another packet may join the train: false after a shorter one."""
+
+    # getters
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was put in since the last `clear`."""
+        return not self._packets and not self.trains.count
+
+    @property
+    def bulk_room(self) -> bool:
+        """Whether another run may start."""
+        return (
+            len(self._leased) < self._bulk_limit
+            and self.trains.count + 2 < self._capacity
+            and self._fills.count < self._fill_capacity
+        )
+
+    @property
+    def room(self) -> bool:
+        """Whether another packet of any size fits for certain."""
+        return len(self._leased) < self._slots and self.trains.count + 2 < self._capacity
+
+    # inputs
+
+    def share(self, slots: int) -> None:
+        """What follows is of another connection, whose runs may take `slots` further slots."""
+        self._bulk_limit = min(self._bulk_slots, len(self._leased) + slots)
+
+    def run_room(self, path: bytes, size: int, ecn: int) -> int:
+        """Packets of `size` bytes that the next `run` for this path may have, 0 when the flight is full."""
+        if self._joins(path, size, ecn) and size == self._segment and self._fills.count < self._fill_capacity:
+            return min(MAX_SEGMENTS - self._packets, (MAX_TRAIN - (self._used - self._start)) // size)
+        return min(MAX_SEGMENTS, MAX_TRAIN // size) if self.bulk_room else 0
+
+    def run(
+        self,
+        path: bytes,
+        ecn: int,
+        aead: Aead,
+        cid: int,
+        counter: int,
+        size: int,
+        count: int,
+        stream_id: int,
+        source: StreamRing,
+        offset: int,
+        length: int,
+    ) -> None:
+        """Adds `count` packets of `size` bytes that carry `length` bytes of a stream; all of them are full.
+
+        The caller asked `run_room` before and asks for no more than it said.
+        """
+        if not (self._joins(path, size, ecn) and size == self._segment):
+            self._begin(path, size, ecn, fresh=True)
+        start = self._used
+        self._fills.append(
+            counter, offset, source.address, source.mask, cid, stream_id, self._slot, start, length, size, count, 0
+        )
+        self._seals.append((aead, self._slot, start, size, count, size))
+        self._used = start + size * count
+        self._packets += count
+
+    def packet(self, path: bytes, ecn: int, aead: Aead, cid: int, counter: int, payload: bytes) -> int:
+        """Adds one DATA packet with these frames; returns its size in bytes. The caller asked `room` before."""
+        size = HEADER.size + len(payload) + TAG
+        start = self._place(path, size, ecn)
+        view = self.ring.views[self._slot]
+        HEADER.pack_into(view, start, DATA, cid, counter)
+        view[start + HEADER.size : start + size - TAG] = payload
+        self._seals.append((aead, self._slot, start, size, 1, size))
+        return size
+
+    def datagram(self, path: bytes, data: bytes) -> None:
+        """Adds a datagram as it is (handshakes, resets). The caller asked `room` before."""
+        start = self._place(path, len(data), 0)
+        self.ring.views[self._slot][start : start + len(data)] = data
+
+    # outputs
+
+    def finish(self) -> TrainTable:
+        """Frames and seals everything; the trains are then ready to be sent, in this order."""
+        self._end_train()
+        ring = self.ring
+        if self._fills.count:
+            self._fills.run(ring)
+        for aead, slot, start, size, count, last in self._seals:
+            aead.seal_run(ring, slot, start, size, count, last)
+        self._seals.clear()
+        return self.trains
+
+    def clear(self) -> None:
+        """Gives the slots back and starts over."""
+        for slot in self._leased:
+            self.ring.release(slot)
+        self._leased.clear()
+        self._bulk_limit = self._bulk_slots
+        self.trains.clear()
+        self._fills.clear()
+        self._seals.clear()
+        self._slot = -1
+        self._used = self._packets = 0
+        self._open = False
+
+    def close(self) -> None:
+        """Gives the ring's memory back."""
+        self.clear()
+        self.ring.close()
+
+    # inside
+
+    def _joins(self, path: bytes, size: int, ecn: int) -> bool:
+        return (
+            self._open
+            and size <= self._segment
+            and self._packets < MAX_SEGMENTS
+            and path == self._path
+            and ecn == self._ecn
+            and self._used - self._start + size <= MAX_TRAIN
+        )
+
+    def _place(self, path: bytes, size: int, ecn: int) -> int:
+        if not self._joins(path, size, ecn):
+            self._begin(path, size, ecn, fresh=False)
+        start = self._used
+        self._used = start + size
+        self._packets += 1
+        if size < self._segment:
+            self._open = False
+        return start
+
+    def _begin(self, path: bytes, size: int, ecn: int, fresh: bool) -> None:
+        self._end_train()
+        if fresh or self._slot < 0 or self._used >= SHARE_BELOW or self._used + size > self.ring.slot_size:
+            slot = self.ring.lease()
+            if slot < 0:
+                raise RuntimeError("the send ring is exhausted: a packet was added without asking for room")
+            self._leased.append(slot)
+            self._slot = slot
+            self._used = 0
+        self._path = path
+        self._ecn = ecn
+        self._start = self._used
+        self._segment = size
+        self._open = True
+
+    def _end_train(self) -> None:
+        if self._packets:
+            length = self._used - self._start
+            segment = self._segment if self._packets > 1 else length
+            self.trains.append(self._slot, self._start, length, segment, self._ecn, self._path)
+            self._packets = 0
+        self._open = False

@@ -1,0 +1,88 @@
+"""Where the peer is: its address may change at any time (NAT timeouts, roaming), and is believed once proven.
+
+RFC 9000 §8.2 and §9: only the packet with the highest number says that the peer moved; the new address is then
+challenged, and only a response moves the path. Until then nothing but challenges goes there, at most one for each
+packet that came from it, and never more than three times the bytes (RFC 9000 §8.1).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from burstwire.config import MIN_DATAGRAM_SIZE
+from burstwire.wire.frames import encode_path_challenge, encode_path_response
+
+if TYPE_CHECKING:
+    from burstwire.proto.connection import Connection
+
+__all__ = ["Paths"]
+
+ADDRESS = 24
+"""Bytes of the remote address at the front of a path."""
+
+MAX_WAITING = 4
+"""Challenges and responses that wait to be sent; what comes faster is not answered."""
+
+AMPLIFICATION = 3
+"""Times the bytes received that an unproven address is sent (RFC 9000 §8.1)."""
+
+
+class Paths:
+    """The path in use and the one that is being tried.
+
+    Args:
+        connection: whose paths they are.
+        random: a source of random bytes.
+
+    Attributes:
+        outgoing: (path, frame) of validation frames to be sent in packets of their own.
+        candidate: the path that is being tried, or None.
+        moves: how often the peer's address changed.
+    """
+
+    __slots__ = ("_challenge", "_connection", "_credit", "_random", "candidate", "moves", "outgoing")
+
+    def __init__(self, connection: Connection, random: Callable[[int], bytes]) -> None:
+        self._connection = connection
+        self._random = random
+        self.outgoing: deque[tuple[bytes, bytes]] = deque()
+        self.candidate: bytes | None = None
+        self._challenge = b""
+        self._credit = 0
+        self.moves = 0
+
+    def seen(self, path: bytes, is_newest: bool, size: int) -> None:
+        """Genuine packets of `size` bytes came from another path than the one in use."""
+        connection = self._connection
+        if path[:ADDRESS] == connection.path[:ADDRESS]:
+            # Only our own address differs (or was not known yet): answer from where the peer sends to.
+            if is_newest:
+                connection.path = path
+            return
+        if is_newest and path != self.candidate:
+            self.candidate = path
+            self._challenge = self._random(8)
+            self._credit = 0
+        if path == self.candidate:
+            self._credit += AMPLIFICATION * size
+            if self._credit >= MIN_DATAGRAM_SIZE and len(self.outgoing) < MAX_WAITING:
+                self._credit -= MIN_DATAGRAM_SIZE
+                self.outgoing.append((path, encode_path_challenge(self._challenge)))
+                connection.wake()
+
+    def challenged(self, path: bytes, data: bytes) -> None:
+        """PATH_CHALLENGE: answer with the same data, to where it came from (RFC 9000 §8.2.2)."""
+        if len(self.outgoing) < MAX_WAITING:
+            self.outgoing.append((path, encode_path_response(data)))
+            self._connection.wake()
+
+    def answered(self, data: bytes, now: float) -> None:
+        """PATH_RESPONSE: the address is the peer's if the data are those of the challenge."""
+        if self.candidate is not None and data == self._challenge:
+            connection = self._connection
+            connection.path = self.candidate
+            self.candidate = None
+            self.moves += 1
+            connection.recovery.new_path(now)

@@ -1,0 +1,213 @@
+"""Loss detection and congestion control of one path (RFC 9002), over the run-length `SentLog`.
+
+The packet threshold and persistent congestion count in send order, not in packet numbers, because numbers may be
+skipped (key updates, optimistic-ack defence).
+"""
+
+from __future__ import annotations
+
+from burstwire.proto.congestion.base import CongestionController, make_controller
+from burstwire.proto.pacing import Pacer
+from burstwire.proto.rtt import Rtt
+from burstwire.proto.sent import KEEP_LOST, SentLog, SentRecord
+
+__all__ = ["Acked", "Recovery"]
+
+PACKET_THRESHOLD = 3
+"""Packets that must arrive of those sent later before one is lost (RFC 9002 §6.1.1)."""
+
+PERSISTENT_THRESHOLD = 3
+"""PTOs that a stretch of losses must span to be persistent congestion (RFC 9002 §7.6.1)."""
+
+MAX_BACKOFF = 10
+"""Doublings of the PTO at most: a peer that vanished is probed ever more rarely, until the idle timeout ends it."""
+
+PROBES = 2
+"""Packets that one PTO sends (RFC 9002 §6.2.4): the second spares another timeout when the first is lost, too."""
+
+SHORT_PATH = 0.002
+"""Below this round trip (seconds) what is in flight lies in the receiver's socket buffer, not in the network."""
+
+Acked = list[tuple[SentRecord, int, int]]
+Lost = list[tuple[SentRecord, int]]
+
+
+class Recovery:
+    """Everything that is known about how sending on the current path goes.
+
+    Args:
+        now: the time of the handshake.
+        controller: the name of the congestion controller.
+        mtu: bytes of a full packet.
+        max_ack_delay: how long the peer may hold an acknowledgement back, in seconds.
+        peer_buffer: bytes of socket buffer that the peer's kernel granted; 0 if unknown.
+        pacing: whether to spread packets over time.
+        handshake_rtt: the first RTT sample, if the handshake gave one.
+    """
+
+    def __init__(
+        self,
+        now: float,
+        controller: str,
+        mtu: int,
+        max_ack_delay: float,
+        peer_buffer: int,
+        pacing: bool,
+        handshake_rtt: float | None,
+    ) -> None:
+        self.log = SentLog()
+        self.rtt = Rtt()
+        if handshake_rtt is not None:
+            self.rtt.update(handshake_rtt, 0.0, now)
+        self.mtu = mtu
+        self._controller_name = controller
+        self.controller: CongestionController = make_controller(controller, now, mtu)
+        self.pacer = Pacer(now, self.controller.window)
+        self._pacing = pacing
+        self.max_ack_delay = max_ack_delay
+        # The kernel's figure counts its own bookkeeping, so half of it is payload.
+        self._peer_room = peer_buffer // 2 or 1 << 30
+        self.pto_count = 0
+        self.probes = 0
+        """Packets that may be sent whatever the window says, because a PTO expired."""
+        self.loss_time: float | None = None
+        self.last_eliciting = now
+        self.limited = False
+        """Whether the window, not the application, ended the latest transmission."""
+        self._episode = 0
+        """Packets of the latest loss episode that were not acknowledged after all."""
+        self.packets_lost = 0
+        self.packets_spurious = 0
+        self.pto_expired = 0
+
+    # getters
+
+    def window(self) -> int:
+        """Bytes that may be sent now as far as the congestion window goes."""
+        window = self.controller.window
+        if self.rtt.minimum < SHORT_PATH and window > self._peer_room:
+            window = self._peer_room
+        return window - self.log.in_flight
+
+    def allowance(self, now: float) -> int:
+        """Bytes that may be sent now by window, pacing and the peer's socket buffer."""
+        allowed = min(self.window(), self._peer_room)
+        if self._pacing and allowed > 0:
+            allowed = min(allowed, self.pacer.budget(now, self.controller.pacing_rate(self.rtt), self.mtu))
+        return allowed
+
+    def pacing_time(self, now: float) -> float | None:
+        """When the pacer lets the next packet go; None when it does not hold anything back."""
+        if not self._pacing or self.window() < self.mtu:
+            return None
+        when = self.pacer.next_time(now, self.controller.pacing_rate(self.rtt), self.mtu)
+        return when if when > now else None
+
+    def pto(self) -> float:
+        """The probe timeout without back-off, in seconds (RFC 9002 §6.2.1)."""
+        return self.rtt.pto(self.max_ack_delay)
+
+    def deadline(self) -> float | None:
+        """When `on_timeout` has something to do."""
+        if self.loss_time is not None:
+            return self.loss_time
+        if self.log.in_flight and not self.probes:
+            return self.last_eliciting + self.pto() * (1 << self.pto_count)
+        return None
+
+    # inputs
+
+    def sent(self, record: SentRecord) -> None:
+        """Notes packets that leave now."""
+        self.log.add(record)
+        size = record.size * record.count
+        self.last_eliciting = record.time
+        self.controller.on_sent(record.time, size)
+        if self._pacing:
+            self.pacer.on_sent(size)
+        if self.probes:
+            self.probes = max(0, self.probes - record.count)
+
+    def acknowledged(self, ranges: list[tuple[int, int]], delay: float, now: float) -> tuple[Acked, Lost]:
+        """An ACK frame came (RFC 9002 §A.7); returns what it settled and what it shows to be lost."""
+        log = self.log
+        before = log.in_flight
+        largest = ranges[0][1]
+        news = log.acknowledge(ranges)
+        if not news:
+            return news, []
+        newest = news[-1][0]
+        # A sample counts only if the largest acknowledged packet is among the news (RFC 9002 §5.1).
+        if newest.first <= largest < newest.first + newest.count:
+            self.rtt.update(now - newest.time, min(delay, self.max_ack_delay), now)
+        self.pto_count = 0
+        self.probes = 0
+        if log.in_flight != before:
+            self.controller.on_ack(
+                now, before - log.in_flight, before, self.rtt, not self.limited, newest.time
+            )
+        for _, _, late in news:
+            if late:
+                self._late(late.bit_count(), now)
+        return news, self._detect(now)
+
+    def on_timeout(self, now: float) -> Lost:
+        """The deadline passed: packets are lost by time, or a PTO expired, so `probes` may go (RFC 9002 §6.2)."""
+        if self.loss_time is not None:
+            return self._detect(now) if now >= self.loss_time else []
+        deadline = self.deadline()
+        if deadline is not None and now >= deadline:
+            self.probes = PROBES
+            self.pto_expired += 1
+            self.pto_count = min(self.pto_count + 1, MAX_BACKOFF)
+        return []
+
+    def new_path(self, now: float) -> None:
+        """The peer's address changed for good: what was learned about the old path does not count (RFC 9000 §9.4)."""
+        self.rtt = Rtt()
+        self.controller = make_controller(self._controller_name, now, self.mtu)
+        self.pacer = Pacer(now, self.controller.window)
+        self.pto_count = 0
+
+    # inside
+
+    def _late(self, packets: int, now: float) -> None:
+        self.packets_spurious += packets
+        if self._episode:
+            self._episode = max(0, self._episode - packets)
+            if not self._episode:
+                self.controller.on_spurious_loss(now)
+
+    def _detect(self, now: float) -> Lost:
+        log = self.log
+        lost, self.loss_time = log.detect(now, self.rtt.loss_delay(), PACKET_THRESHOLD)
+        if lost:
+            packets = sum(mask.bit_count() for _, mask in lost)
+            size = sum(record.size * mask.bit_count() for record, mask in lost)
+            self.packets_lost += packets
+            self._episode = packets
+            persistent = self._persistent(lost)
+            self.controller.on_loss(now, size, lost[-1][0].time, persistent)
+            if persistent:
+                self.rtt.reset_minimum()
+        log.expire(now - KEEP_LOST * self.pto())
+        return lost
+
+    def _persistent(self, lost: Lost) -> bool:
+        """RFC 9002 §7.6.2: everything sent over a long stretch was lost, nothing in between arrived."""
+        since = self.rtt.first_sample
+        if since is None:
+            return False
+        span = self.pto() * PERSISTENT_THRESHOLD
+        start = 0.0
+        expected = -1
+        for record, mask in lost:
+            if record.time < since:
+                continue
+            whole = mask == (1 << record.count) - 1
+            if expected != record.order or not whole:
+                start = record.time
+            if record.time - start > span:
+                return True
+            expected = record.order + record.count if whole else -1
+        return False
