@@ -19,11 +19,10 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from burstwire.crypto.keys import GENERATION_BITS, INTEGRITY_LIMITS, TrafficKeys
-
 from burstwire.config import MIN_DATAGRAM_SIZE, Config
 from burstwire.core.counter import CounterPool
 from burstwire.core.ring import BufferRing
+from burstwire.crypto.keys import GENERATION_BITS, INTEGRITY_LIMITS, TrafficKeys
 from burstwire.errors import (
     IdleTimeout,
     LocallyClosed,
@@ -40,18 +39,18 @@ from burstwire.proto.events import (
     Event,
     MessagesReadable,
     MessagesWritable,
-    StreamOpened,
     StreamReadable,
-    StreamsAvailable,
     StreamWritable,
 )
+from burstwire.proto.flow import FlowControl
 from burstwire.proto.inbound import Inbound
 from burstwire.proto.messages import MessageReader, MessageWriter
 from burstwire.proto.outbound import Outbound
 from burstwire.proto.path import Paths
 from burstwire.proto.recovery import Recovery
 from burstwire.proto.sending import SendHalf
-from burstwire.proto.streams import MESSAGE_STREAM, Stream
+from burstwire.proto.stream_table import StreamTable
+from burstwire.proto.streams import Stream
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode, WireError
 from burstwire.wire.header import DATA_OVERHEAD
@@ -61,9 +60,6 @@ if TYPE_CHECKING:
     from burstwire.proto.handshake import Established
 
 __all__ = ["Connection", "State"]
-
-CREDIT_SHARE = 4
-"""Credit is renewed when this part of the window was read: rarely enough to cost nothing, early enough not to stall."""
 
 CLOSE_PTOS = 3
 """PTOs that closing and draining last (RFC 9000 §10.2)."""
@@ -151,26 +147,14 @@ class Connection:
         self.outbound = Outbound(self)
         self.intake_ring: BufferRing = None  # type: ignore[assignment]  # set with every batch, before it is read
 
-        self.streams: dict[int, Stream] = {}
+        self.streams = StreamTable(self)
+        self.flow = FlowControl(self)
+        self.writer = MessageWriter(self.streams.messages, peer.max_message_size)
+        self.reader = MessageReader(self.streams.messages, config.max_message_size)
         self.sendable: deque[SendHalf] = deque()
         self.control: dict[Item, None] = {}
         """Control frames to be sent, in order; each is written with the values of the moment."""
         self.datagrams = Datagrams(config.max_datagrams)
-        self.data_sent = 0
-        self.peer_max_data = peer.initial_max_data
-        self.data_received = 0
-        self.data_consumed = 0
-        self.local_max_data = config.connection_window
-        self._opened = 0
-        self._peer_opened = 0
-        self._peer_max_streams = peer.initial_max_streams_bidi
-        self._local_max_streams = config.max_streams
-        self._peer_closed_streams = 0
-        self._wants_stream = False
-        self.told_blocked = -1
-        self.message_stream = self._make_stream(MESSAGE_STREAM, opened_here=self.is_initiator)
-        self.writer = MessageWriter(self.message_stream, peer.max_message_size)
-        self.reader = MessageReader(self.message_stream, config.max_message_size)
         self._messages_announced = False
 
         self._idle = self._idle_timeout()
@@ -205,7 +189,7 @@ class Connection:
         """Whether everything that was accepted has been acknowledged."""
         if self.datagrams.outgoing:
             return False
-        return all(stream.sending.all_acked for stream in self.streams.values())
+        return all(stream.sending.all_acked for stream in self.streams.open.values())
 
     @property
     def max_datagram(self) -> int:
@@ -233,7 +217,7 @@ class Connection:
             "rtt": recovery.rtt.smoothed,
             "rtt_minimum": recovery.rtt.minimum,
             "mtu": self.mtu,
-            "streams": len(self.streams) - (MESSAGE_STREAM in self.streams),
+            "streams": len(self.streams),
             "path_changes": self.paths.moves,
             "datagrams_dropped_sending": self.datagrams.outgoing_dropped,
             "datagrams_dropped_receiving": self.datagrams.incoming_dropped,
@@ -247,7 +231,7 @@ class Connection:
         """Whether `send_message` may be called; if not, `MessagesWritable` follows once."""
         if self.error is not None or self.writer.room:
             return True
-        half = self.message_stream.sending
+        half = self.streams.messages.sending
         half.blocked = half.wants_room = True
         return False
 
@@ -260,7 +244,7 @@ class Connection:
         self._check_open()
         self.writer.check(data)
         self.writer.put((data,))
-        self.wants_to_send(self.message_stream.sending)
+        self.wants_to_send(self.streams.messages.sending)
 
     def send_messages(self, messages: Sequence[bytes | bytearray | memoryview]) -> int:
         """Takes messages from the front while there is room; returns how many. What raises takes none."""
@@ -269,7 +253,7 @@ class Connection:
             self.writer.check(message)
         taken = self.writer.put(messages)
         if taken:
-            self.wants_to_send(self.message_stream.sending)
+            self.wants_to_send(self.streams.messages.sending)
         return taken
 
     def next_message(self) -> bytes | None:
@@ -281,7 +265,7 @@ class Connection:
         """Up to `limit` whole messages."""
         messages, freed = self.reader.take(limit)
         if freed:
-            self._consumed(self.message_stream, freed)
+            self.flow.consume(self.streams.messages, freed)
         self._messages_announced = self.reader.available if len(messages) == limit else False
         return messages
 
@@ -306,14 +290,7 @@ class Connection:
     def open_stream(self) -> Stream | None:
         """A new stream, or None when the peer allows no more now (`StreamsAvailable` follows)."""
         self._check_open()
-        if self._opened >= self._peer_max_streams:
-            if not self._wants_stream:
-                self._wants_stream = True
-                self.ask((f.STREAMS_BLOCKED_BIDI, self._peer_max_streams))
-            return None
-        self._opened += 1
-        number = self._opened if self.is_initiator else self._opened - 1
-        return self._make_stream(number * 4 + (not self.is_initiator), opened_here=True)
+        return self.streams.add()
 
     def close(self, now: float, code: int = 0, reason: str = "") -> None:
         """Delivers what was accepted, for at most `Config.close_timeout`, then says CLOSE. Twice is once."""
@@ -323,7 +300,7 @@ class Connection:
         self._close_code = code
         self._close_reason = reason
         self._close_deadline = now + self.config.close_timeout
-        for half in [stream.sending for stream in self.streams.values()]:
+        for half in [stream.sending for stream in self.streams.open.values()]:
             half.blocked = False
             if half.pending:
                 self.wants_to_send(half)
@@ -366,11 +343,11 @@ class Connection:
 
     def stream_was_read(self, stream: Stream, n: int) -> None:
         """The application took `n` bytes."""
-        self._consumed(stream, n)
+        self.flow.consume(stream, n)
 
     def stream_ended(self, stream: Stream) -> None:
         """The application has seen the end of the stream's receiving half."""
-        self.retire(stream)
+        self.streams.retire(stream)
 
     def stream_was_reset(self, stream: Stream) -> None:
         """The application abandoned the stream's sending half."""
@@ -386,59 +363,15 @@ class Connection:
             self.ask((f.STOP_SENDING, stream.id))
         self.discard_unread(stream)
         self.emit(StreamReadable(stream))
-        self.retire(stream)
+        self.streams.retire(stream)
 
     def discard_unread(self, stream: Stream) -> None:
         """Gives up what lies unread, and its credit back to the connection."""
         unread = stream.receiving.drop()
         if unread:
-            self._consumed(stream, unread)
-
-    def retire(self, stream: Stream) -> None:
-        """Forgets a stream that is finished in both directions."""
-        if stream.sending.finished and stream.receiving.finished and self.streams.get(stream.id) is stream:
-            if stream is self.message_stream:
-                return
-            del self.streams[stream.id]
-            if (stream.id & 1) != (not self.is_initiator):
-                self._peer_closed_streams += 1
-                limit = self.config.max_streams + self._peer_closed_streams
-                if limit - self._local_max_streams >= max(1, self.config.max_streams // CREDIT_SHARE):
-                    self._local_max_streams = limit
-                    self.ask((f.MAX_STREAMS_BIDI,))
+            self.flow.consume(stream, unread)
 
     # inputs, from Inbound
-
-    def stream_for(self, stream_id: int) -> Stream | None:
-        """The stream of an incoming frame, opened if the peer may do so; None for one that is over.
-
-        Raises:
-            WireError: STREAM_LIMIT_ERROR or STREAM_STATE_ERROR (RFC 9000 §19.8, §4.6).
-        """
-        stream = self.streams.get(stream_id)
-        if stream is not None:
-            return stream
-        if stream_id & 2:
-            raise WireError(TransportCode.STREAM_LIMIT_ERROR, f"stream {stream_id} is unidirectional; none are allowed")
-        number = stream_id >> 2
-        by_responder = stream_id & 1
-        count = number + by_responder  # the initiator's count from 1, because stream 0 does not count
-        if bool(by_responder) == (not self.is_initiator):
-            if count > self._opened:
-                raise WireError(TransportCode.STREAM_STATE_ERROR, f"stream {stream_id} was not opened by this side")
-            return None
-        if count <= self._peer_opened:
-            return None
-        if count > self._local_max_streams:
-            raise WireError(
-                TransportCode.STREAM_LIMIT_ERROR, f"stream {stream_id} exceeds MAX_STREAMS {self._local_max_streams}"
-            )
-        while self._peer_opened < count:  # opening one opens all below (RFC 9000 §3.2)
-            self._peer_opened += 1
-            number = self._peer_opened - by_responder
-            stream = self._make_stream(number * 4 + by_responder, opened_here=False)
-            self.emit(StreamOpened(self, stream))
-        return stream
 
     def heard(self, path: bytes, is_newest: bool, size: int, now: float) -> None:
         """A genuine packet arrived."""
@@ -453,22 +386,12 @@ class Connection:
         """The peer's next key generation became the current one: the old one is kept for late packets, 3 PTO."""
         self._key_deadline = now + CLOSE_PTOS * self.recovery.pto()
 
-    def charge(self, grown: int) -> None:
-        """Counts bytes against the connection's window; raises WireError FLOW_CONTROL_ERROR (RFC 9000 §4.1)."""
-        if grown:
-            self.data_received += grown
-            if self.data_received > self.local_max_data:
-                raise WireError(
-                    TransportCode.FLOW_CONTROL_ERROR,
-                    f"{self.data_received} bytes of streams exceed MAX_DATA {self.local_max_data}",
-                )
-
     def stream_arrived(self, stream: Stream) -> None:
         """More of a stream is readable, or its end is known."""
-        if stream is self.message_stream:
+        if stream is self.streams.messages:
             credited = self.reader.arrived()
             if credited:
-                self._consumed(stream, credited)
+                self.flow.consume(stream, credited)
             if not self._messages_announced and self.reader.available:
                 self._messages_announced = True
                 self.emit(MessagesReadable(self))
@@ -487,55 +410,32 @@ class Connection:
 
     def messages_writable(self) -> None:
         """Stream 0 has room again."""
-        self.message_stream.sending.blocked = False
+        self.streams.messages.sending.blocked = False
         self.emit(MessagesWritable(self))
-
-    def peer_allows_data(self, limit: int) -> None:
-        """MAX_DATA."""
-        if limit > self.peer_max_data:
-            self.peer_max_data = limit
-            for stream in self.streams.values():
-                if stream.sending.pending:
-                    self.wants_to_send(stream.sending)
-
-    def peer_allows_streams(self, limit: int) -> None:
-        """MAX_STREAMS."""
-        if limit > self._peer_max_streams:
-            self._peer_max_streams = limit
-            if self._wants_stream:
-                self._wants_stream = False
-                self.emit(StreamsAvailable(self))
-
-    def repeat_credit(self, stream_id: int | None) -> None:
-        """The peer says that it is blocked: the current limits are sent again."""
-        if stream_id is None:
-            self.ask((f.MAX_DATA,))
-        elif stream_id in self.streams:
-            self.ask((f.MAX_STREAM_DATA, stream_id))
 
     def peer_reset(self, stream_id: int, code: int, final_size: int) -> None:
         """RESET_STREAM."""
-        stream = self.stream_for(stream_id)
+        stream = self.streams.find(stream_id)
         if stream is None:
             return
-        if stream is self.message_stream:
+        if stream is self.streams.messages:
             raise WireError(TransportCode.STREAM_STATE_ERROR, "the message stream was reset")
         half = stream.receiving
         read = half.read_offset
-        self.charge(half.on_reset(code, final_size))
+        self.flow.charge(half.on_reset(code, final_size))
         if half.reset_code is not None:
-            self._consumed(stream, half.read_offset - read)
+            self.flow.consume(stream, half.read_offset - read)
             if not half.announced:
                 half.announced = True
                 self.emit(StreamReadable(stream))
-        self.retire(stream)
+        self.streams.retire(stream)
 
     def peer_stopped(self, stream_id: int, code: int) -> None:
         """STOP_SENDING: the stream is reset with the same code (RFC 9000 §3.5)."""
-        stream = self.stream_for(stream_id)
+        stream = self.streams.find(stream_id)
         if stream is None:
             return
-        if stream is self.message_stream:
+        if stream is self.streams.messages:
             raise WireError(TransportCode.STREAM_STATE_ERROR, "the message stream was stopped")
         half = stream.sending
         if half.stop_code is None and not half.finished:
@@ -585,10 +485,10 @@ class Connection:
         elif kind == f.ACK:
             self.acks.acked(item[1])
         elif kind == f.RESET_STREAM:
-            stream = self.streams.get(item[1])
+            stream = self.streams.open.get(item[1])
             if stream is not None:
                 stream.sending.reset_acked = True
-                self.retire(stream)
+                self.streams.retire(stream)
 
     def item_lost(self, item: Item) -> None:
         """A frame of a lone packet was lost: ask for what still matters."""
@@ -600,34 +500,31 @@ class Connection:
         elif kind in (f.ACK, f.DATAGRAM, f.PING):
             return
         elif kind == f.STREAMS_BLOCKED_BIDI:
-            if self._wants_stream:
+            if self.streams.waiting:
                 self.ask(item)
-        elif len(item) == 1 or item[1] in self.streams:
+        elif len(item) == 1 or item[1] in self.streams.open:
             self.ask(item)
 
     def encode_item(self, item: Item) -> bytes:
         """A control frame with the values of this moment; b"" when it has become pointless."""
         kind = item[0]
         if kind == f.MAX_DATA:
-            self.local_max_data = self.data_consumed + self.config.connection_window
-            return f.encode_max_data(self.local_max_data)
+            return f.encode_max_data(self.flow.renew())
         if kind == f.MAX_STREAMS_BIDI:
-            return f.encode_max_streams(self._local_max_streams)
+            return f.encode_max_streams(self.streams.local_limit)
         if kind == f.CONFIRM:
             return f.encode_confirm()
         if kind == f.PING:
             return f.encode_ping()
         if kind == f.STREAMS_BLOCKED_BIDI:
-            return f.encode_streams_blocked(item[1]) if self._wants_stream else b""
+            return f.encode_streams_blocked(item[1]) if self.streams.waiting else b""
         if kind == f.DATA_BLOCKED:
-            return f.encode_data_blocked(self.peer_max_data)
-        stream = self.streams.get(item[1])
+            return f.encode_data_blocked(self.flow.peer_limit)
+        stream = self.streams.open.get(item[1])
         if stream is None:
             return b""
         if kind == f.MAX_STREAM_DATA:
-            half = stream.receiving
-            half.max_data = max(half.max_data, self._stream_credit(stream))
-            return f.encode_max_stream_data(stream.id, half.max_data)
+            return f.encode_max_stream_data(stream.id, self.flow.renew_stream(stream))
         if kind == f.RESET_STREAM:
             sending = stream.sending
             return f.encode_reset_stream(stream.id, sending.reset_code or 0, sending.sent)
@@ -697,7 +594,7 @@ class Connection:
         keep_alive = self._keep_alive_deadline()
         if keep_alive is not None and now >= keep_alive:
             self.ask((f.PING,))
-            for stream in self.streams.values():  # quiet for so long: the rings' memory serves others better
+            for stream in self.streams.open.values():  # quiet for so long: the rings' memory serves others better
                 stream.sending.release_if_idle()
                 stream.receiving.release_if_idle()
 
@@ -723,35 +620,6 @@ class Connection:
     def _check_open(self) -> None:
         if self.error is not None:
             raise self.error
-
-    def _make_stream(self, stream_id: int, *, opened_here: bool) -> Stream:
-        peer = self.peer_parameters
-        config = self.config
-        stream = Stream(
-            self,
-            stream_id,
-            send_buffer=config.send_buffer,
-            window=config.stream_window,
-            max_data=peer.initial_max_stream_data_bidi_remote
-            if opened_here
-            else peer.initial_max_stream_data_bidi_local,
-        )
-        self.streams[stream_id] = stream
-        return stream
-
-    def _consumed(self, stream: Stream, n: int) -> None:
-        self.data_consumed += n
-        window = self.config.connection_window
-        if self.data_consumed + window - self.local_max_data >= window // CREDIT_SHARE:
-            self.ask((f.MAX_DATA,))
-        half = stream.receiving
-        goes_on = half.final_size is None and half.stop_code is None
-        if goes_on and self._stream_credit(stream) - half.max_data >= half.window // CREDIT_SHARE:
-            self.ask((f.MAX_STREAM_DATA, stream.id))
-
-    def _stream_credit(self, stream: Stream) -> int:
-        held = self.reader.ready_bytes if stream is self.message_stream else 0
-        return stream.receiving.read_offset - held + stream.receiving.window
 
     def _idle_timeout(self) -> float:
         ours = self.config.idle_timeout

@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from burstwire.crypto.keys import GENERATION_BITS
-
 from burstwire.proto.events import DatagramsReadable, StreamWritable
 from burstwire.proto.intake import Gathering, Intake
 from burstwire.proto.sent import bit_runs
@@ -119,7 +118,7 @@ class Inbound:
                     at_end = high == g.count
                     if at_end:
                         end -= g.size - g.last
-                    connection.charge(half.check(end, fin and at_end))
+                    connection.flow.charge(half.check(end, fin and at_end))
                     more |= half.noted(begin, end)
                 self._eliciting += taken.bit_count()
                 if more or fin:
@@ -165,7 +164,7 @@ class Inbound:
             if kind & 0xFE == 0x0C and stream_id >> 30 == 2 and offset >> 62 == 3:
                 chunk = size - RUN_OVERHEAD
                 base = (offset ^ VARINT8) - first * chunk
-                stream = connection.stream_for(stream_id ^ VARINT4)
+                stream = connection.streams.find(stream_id ^ VARINT4)
                 if base >= 0 and stream is not None and stream.receiving.stop_code is None:
                     self._gather(intake, stream, base, slot, start, size, last, count, opened)
                     return
@@ -226,11 +225,11 @@ class Inbound:
     def _stream(self, frame: f.Frame) -> None:
         _, stream_id, offset, data, fin = frame
         connection = self.connection
-        stream = connection.stream_for(stream_id)
+        stream = connection.streams.find(stream_id)
         if stream is None:
             return
         half = stream.receiving
-        connection.charge(half.check(offset + len(data), fin))
+        connection.flow.charge(half.check(offset + len(data), fin))
         if half.stop_code is not None or half.reset_code is not None:
             connection.discard_unread(stream)
             return
@@ -290,22 +289,22 @@ class Inbound:
         if half.wants_room and (half.room >= half.budget // WAKE_WRITER_SHARE or half.base == half.written):
             half.wants_room = False
             connection = self.connection
-            if stream is connection.message_stream:
+            if stream is connection.streams.messages:
                 connection.messages_writable()
             else:
                 connection.emit(StreamWritable(stream))
         if half.finished:
-            self.connection.retire(stream)
+            self.connection.streams.retire(stream)
 
     def _control(self, kind: int, frame: f.Frame, now: float) -> None:
         connection = self.connection
         if kind == f.MAX_STREAM_DATA:
-            stream = connection.stream_for(frame[1])
+            stream = connection.streams.find(frame[1])
             if stream is not None and frame[2] > stream.sending.max_data:
                 stream.sending.max_data = frame[2]
                 connection.wants_to_send(stream.sending)
         elif kind == f.MAX_DATA:
-            connection.peer_allows_data(frame[1])
+            connection.flow.allow(frame[1])
         elif kind == f.DATAGRAM:
             connection.datagrams.arrived(bytes(frame[1]))
             connection.emit(DatagramsReadable(connection))
@@ -314,10 +313,10 @@ class Inbound:
         elif kind == f.STOP_SENDING:
             connection.peer_stopped(frame[1], frame[2])
         elif kind == f.MAX_STREAMS_BIDI:
-            connection.peer_allows_streams(frame[1])
+            connection.streams.allow(frame[1])
         elif kind in (f.DATA_BLOCKED, f.STREAM_DATA_BLOCKED):
             # The peer waits for credit: perhaps an update was lost, and repeating it is cheap.
-            connection.repeat_credit(frame[1] if kind == f.STREAM_DATA_BLOCKED else None)
+            connection.flow.repeat(frame[1] if kind == f.STREAM_DATA_BLOCKED else None)
         elif kind == f.CONFIRM:
             connection.peer_confirmed()
         elif kind == f.PATH_CHALLENGE:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from burstwire.crypto.keys import GENERATION_BITS
-
 from burstwire.config import MIN_DATAGRAM_SIZE
+from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto.outbox import MAX_SEGMENTS, Outbox
 from burstwire.proto.sent import SentRecord
 from burstwire.wire import frames as f
@@ -107,7 +106,7 @@ class Outbound:
         path = connection.path
         while queue and allowed >= mtu:
             half = queue[0]
-            low, high = half.next_range(connection.peer_max_data - connection.data_sent)
+            low, high = half.next_range(connection.flow.allowance)
             count = (high - low) // chunk
             if count <= 0 or half.reset_code is not None:
                 queue.popleft()
@@ -241,7 +240,7 @@ class Outbound:
             if half.reset_code is not None:
                 half.queued = False
                 continue
-            allowance = connection.peer_max_data - connection.data_sent
+            allowance = connection.flow.allowance
             low, high = half.next_range(allowance)
             is_new = low >= half.sent
             overhead = 1 + varint.size(half.stream_id) + varint.size(low) + LENGTH_ROOM
@@ -282,7 +281,7 @@ class Outbound:
     def _sent_stream(self, half: SendHalf, low: int, length: int, fin: bool) -> None:
         new = low + length - half.sent
         if new > 0:
-            self.connection.data_sent += new
+            self.connection.flow.sent += new
         half.on_sent(low, length, fin)
 
     def _blocked(self, half: SendHalf, allowance: int) -> None:
@@ -294,8 +293,8 @@ class Outbound:
             if half.told_blocked != half.max_data:
                 half.told_blocked = half.max_data
                 connection.ask((f.STREAM_DATA_BLOCKED, half.stream_id))
-        elif allowance <= 0 and connection.told_blocked != connection.peer_max_data:
-            connection.told_blocked = connection.peer_max_data
+        elif allowance <= 0 and connection.flow.told_blocked != connection.flow.peer_limit:
+            connection.flow.told_blocked = connection.flow.peer_limit
             connection.ask((f.DATA_BLOCKED,))
 
     def _numbers(self, count: int) -> tuple[int, int]:

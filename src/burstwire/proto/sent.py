@@ -207,7 +207,7 @@ class SentLog:
         return freed
 
     def detect(self, now: float, delay: float, threshold: int) -> tuple[list[tuple[SentRecord, int]], float | None]:
-        """Declares packets lost that were sent `threshold` packets or `delay` seconds before one that arrived (RFC 9002 §6.1).
+        """Declares lost what was sent `threshold` packets or `delay` seconds before one that arrived (RFC 9002 §6.1).
 
         Returns:
             the records with the mask of packets newly lost, and when the next one would be lost by time.
