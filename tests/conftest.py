@@ -1,0 +1,47 @@
+"""What all tests share: where the extension under test comes from, and which tests this machine can run."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("thorough", parent=settings.get_profile("default"), max_examples=2000)
+settings.load_profile(os.environ.get("BURSTWIRE_HYPOTHESIS", "default"))
+
+
+def pytest_report_header() -> str:
+    from burstwire.core import _burstwire
+
+    return f"burstwire extension: {_burstwire.__file__}"
+
+
+def pytest_sessionstart() -> None:
+    """BURSTWIRE_TESTED names the directory that the extension must come from, so that no test run tests another."""
+    expected = os.environ.get("BURSTWIRE_TESTED")
+    if expected:
+        from burstwire.core import _burstwire
+
+        found = Path(_burstwire.__file__).resolve()
+        if not found.is_relative_to(Path(expected).resolve()):
+            raise pytest.UsageError(f"the extension comes from {found}, not from {expected}")
+
+
+@cache
+def has_network_namespaces() -> bool:
+    if not shutil.which("unshare") or not shutil.which("ip"):
+        return False
+    return subprocess.run(["unshare", "-n", "true"], capture_output=True, check=False).returncode == 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip = pytest.mark.skip(reason="needs root, unshare and ip (iproute2)")
+    for item in items:
+        if item.get_closest_marker("netns") and not has_network_namespaces():
+            item.add_marker(skip)
