@@ -133,6 +133,11 @@ class Endpoint:
             and all(c.state >= State.DRAINING and not c.close_due for c in self.connections.values())
         )
 
+    @property
+    def pending(self) -> bool:
+        """Whether `transmit` may have something to give; cheap, so that a driver need not ask for nothing."""
+        return bool(self._ready or self.desk.outgoing or self._resets)
+
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called, in seconds; None for never."""
         timers = self._timers
