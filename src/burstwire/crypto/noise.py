@@ -1,0 +1,322 @@
+"""The Noise handshakes IK and IKpsk2 (Noise specification, revision 34).
+
+`Noise_IK_25519_ChaChaPoly_SHA256`::
+
+    <- s                      the initiator knows the responder's static key
+    ...
+    -> e, es, s, ss           message 1: 96 bytes and the payload
+    <- e, ee, se [, psk]      message 2: 48 bytes and the payload
+
+`Noise_IKpsk2_25519_ChaChaPoly_SHA256` is the same with a pre-shared key mixed in at the end of message 2.
+
+Invariants: a call that raises leaves the state as it was, so that a forged message spoils nothing;
+every payload that is handed out was authenticated; an all-zero Diffie-Hellman result, which a low-order
+public key brings about, is refused.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from hashlib import sha256
+from typing import Final
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from burstwire.errors import ConfigError, HandshakeError
+
+__all__ = ["KEY_SIZE", "MAX_MESSAGE", "MESSAGE_1_OVERHEAD", "MESSAGE_2_OVERHEAD", "HandshakeState"]
+
+KEY_SIZE: Final = 32
+"""Bytes of every key and of every Diffie-Hellman result."""
+
+MAX_MESSAGE: Final = 65535
+"""Bytes of a Noise message at most (§3)."""
+
+MESSAGE_1_OVERHEAD: Final = 32 + 48 + 16
+"""Message 1 is this much longer than its payload: ephemeral key, sealed static key, tag."""
+
+MESSAGE_2_OVERHEAD: Final = 32 + 16
+"""Message 2 is this much longer than its payload: ephemeral key, tag."""
+
+_NAME: Final = b"Noise_IK_25519_ChaChaPoly_SHA256"
+_NAME_PSK: Final = b"Noise_IKpsk2_25519_ChaChaPoly_SHA256"
+_TAG: Final = 16
+
+
+class _Symmetric:
+    """SymmetricState and CipherState of the specification (§5.1, §5.2)."""
+
+    __slots__ = ("chaining", "digest", "key", "nonce")
+
+    def __init__(self, name: bytes) -> None:
+        self.digest = name.ljust(32, b"\0") if len(name) <= 32 else sha256(name).digest()
+        self.chaining = self.digest
+        self.key = b""
+        self.nonce = 0
+
+    def copy(self) -> _Symmetric:
+        twin = _Symmetric.__new__(_Symmetric)
+        twin.digest, twin.chaining, twin.key, twin.nonce = self.digest, self.chaining, self.key, self.nonce
+        return twin
+
+    def mix_hash(self, data: bytes) -> None:
+        self.digest = sha256(self.digest + data).digest()
+
+    def mix_key(self, material: bytes) -> None:
+        self.chaining, self.key = _hkdf(self.chaining, material, 2)
+        self.nonce = 0
+
+    def mix_key_and_hash(self, material: bytes) -> None:
+        self.chaining, mixed, self.key = _hkdf(self.chaining, material, 3)
+        self.mix_hash(mixed)
+        self.nonce = 0
+
+    def seal(self, plain: bytes) -> bytes:
+        sealed = ChaCha20Poly1305(self.key).encrypt(self._next_nonce(), plain, self.digest)
+        self.mix_hash(sealed)
+        return sealed
+
+    def open(self, sealed: bytes) -> bytes:
+        try:
+            plain = ChaCha20Poly1305(self.key).decrypt(self._next_nonce(), sealed, self.digest)
+        except InvalidTag:
+            raise HandshakeError("a handshake message does not authenticate") from None
+        self.mix_hash(sealed)
+        return plain
+
+    def _next_nonce(self) -> bytes:
+        nonce = bytes(4) + self.nonce.to_bytes(8, "little")
+        self.nonce += 1
+        return nonce
+
+
+def _hkdf(chaining: bytes, material: bytes, count: int) -> tuple[bytes, ...]:
+    """HKDF of §4.3: RFC 5869 with empty info and `count` blocks."""
+    key = hmac.digest(chaining, material, "sha256")
+    blocks = []
+    block = b""
+    for number in range(1, count + 1):
+        block = hmac.digest(key, block + bytes((number,)), "sha256")
+        blocks.append(block)
+    return tuple(blocks)
+
+
+def _exchange(private: X25519PrivateKey, public: bytes) -> bytes:
+    try:
+        return private.exchange(X25519PublicKey.from_public_bytes(public))
+    except ValueError:
+        # What cryptography raises for an all-zero result.
+        raise HandshakeError("a public key in the handshake is of low order") from None
+
+
+class HandshakeState:
+    """One side of one handshake.
+
+    The initiator calls `write_message`, `read_message`, `split`; the responder `read_message`,
+    `write_message`, `split`. Any other order raises HandshakeError and changes nothing.
+    """
+
+    __slots__ = (
+        "_ephemeral",
+        "_given",
+        "_initiator",
+        "_pin",
+        "_psk",
+        "_random",
+        "_remote_ephemeral",
+        "_remote_static",
+        "_static",
+        "_step",
+        "_symmetric",
+    )
+
+    def __init__(
+        self,
+        initiator: bool,
+        static: bytes | X25519PrivateKey,
+        remote_static: bytes | None = None,
+        prologue: bytes = b"",
+        ephemeral: bytes | None = None,
+        *,
+        psk: bytes | None = None,
+        random: Callable[[int], bytes] | None = None,
+    ) -> None:
+        """Begin.
+
+        Args:
+            initiator: which side this is.
+            static: this side's private key, 32 raw bytes, or loaded, which saves 1 of 6 multiplications.
+            remote_static: the other side's public key, 32 raw bytes. The initiator must give it; a responder
+                that gives it accepts nobody else.
+            prologue: what both sides must agree on beforehand.
+            ephemeral: this side's ephemeral private key, 32 raw bytes; never the same one twice. For tests.
+            psk: 32 bytes that both sides know; makes it IKpsk2.
+            random: where an ephemeral key that is not given comes from; None: the operating system.
+
+        Raises:
+            ConfigError: a key has not 32 bytes, or the initiator gives no remote_static.
+        """
+        for name, value in (
+            ("static", static),
+            ("remote_static", remote_static),
+            ("ephemeral", ephemeral),
+            ("psk", psk),
+        ):
+            if isinstance(value, bytes) and len(value) != KEY_SIZE:
+                raise ConfigError(f"{name} has {len(value)} bytes; it must have {KEY_SIZE}")
+        if initiator and remote_static is None:
+            raise ConfigError("the initiator of an IK handshake must know the remote_static key")
+        self._initiator = initiator
+        self._static = X25519PrivateKey.from_private_bytes(static) if isinstance(static, bytes) else static
+        self._pin = remote_static
+        self._remote_static = remote_static if initiator else None
+        self._given = ephemeral
+        self._psk = psk
+        self._random = random
+        self._ephemeral: X25519PrivateKey | None = None
+        self._remote_ephemeral = b""
+        self._step = 0
+        self._symmetric = _Symmetric(_NAME if psk is None else _NAME_PSK)
+        self._symmetric.mix_hash(prologue)
+        responder = remote_static if initiator else self._static.public_key().public_bytes_raw()
+        assert responder is not None
+        self._symmetric.mix_hash(responder)
+
+    def __repr__(self) -> str:
+        role = "initiator" if self._initiator else "responder"
+        return f"<HandshakeState {role}, {self._step} of 2 messages, keys …>"
+
+    @property
+    def finished(self) -> bool:
+        """Whether both messages went through, so that `split` can be called."""
+        return self._step == 2
+
+    @property
+    def handshake_hash(self) -> bytes:
+        """The hash over everything so far (32 bytes); unique to this handshake once it is finished."""
+        return self._symmetric.digest
+
+    @property
+    def remote_static(self) -> bytes | None:
+        """The other side's public key (32 bytes); None while a responder has not read message 1."""
+        return self._remote_static
+
+    def write_message(self, payload: bytes = b"") -> bytes:
+        """This side's message, with `payload` sealed inside.
+
+        Raises:
+            HandshakeError: not this side's turn, too long, or the other side's key is of low order.
+        """
+        self._expect(0 if self._initiator else 1, "write")
+        overhead = MESSAGE_1_OVERHEAD if self._initiator else MESSAGE_2_OVERHEAD
+        if len(payload) + overhead > MAX_MESSAGE:
+            raise HandshakeError(f"a payload of {len(payload)} bytes; at most {MAX_MESSAGE - overhead}")
+        state = self._symmetric.copy()
+        ephemeral = self._new_ephemeral()
+        public = ephemeral.public_key().public_bytes_raw()
+        self._mix_ephemeral(state, public)
+        parts = [public]
+        if self._initiator:
+            assert self._remote_static is not None
+            state.mix_key(_exchange(ephemeral, self._remote_static))
+            parts.append(state.seal(self._static.public_key().public_bytes_raw()))
+            state.mix_key(_exchange(self._static, self._remote_static))
+        else:
+            assert self._remote_static is not None
+            state.mix_key(_exchange(ephemeral, self._remote_ephemeral))
+            state.mix_key(_exchange(ephemeral, self._remote_static))
+            if self._psk is not None:
+                state.mix_key_and_hash(self._psk)
+        parts.append(state.seal(payload))
+        self._symmetric = state
+        self._ephemeral = ephemeral
+        self._step += 1
+        return b"".join(parts)
+
+    def read_message(self, message: bytes) -> bytes:
+        """The payload of the other side's message.
+
+        Raises:
+            HandshakeError: not the other side's turn, or the message is malformed, forged, or from another
+                key than the one pinned; the state is as before, and the true message can still be read.
+        """
+        self._expect(1 if self._initiator else 0, "read")
+        if len(message) > MAX_MESSAGE:
+            raise HandshakeError(f"a handshake message of {len(message)} bytes; at most {MAX_MESSAGE}")
+        state, payload, ephemeral, static = self._read_2(message) if self._initiator else self._read_1(message)
+        self._symmetric = state
+        self._remote_ephemeral = ephemeral
+        self._remote_static = static
+        self._step += 1
+        return payload
+
+    def peek(self, message: bytes) -> tuple[bytes, bytes]:
+        """What `read_message` would return, and the sender's static key, without taking the step.
+
+        Raises:
+            HandshakeError: as `read_message`.
+        """
+        self._expect(1 if self._initiator else 0, "read")
+        _, payload, _, static = self._read_2(message) if self._initiator else self._read_1(message)
+        return payload, static
+
+    def split(self) -> tuple[bytes, bytes]:
+        """Two keys of 32 bytes, the same on both sides: initiator to responder, responder to initiator.
+
+        Raises:
+            HandshakeError: the handshake is not finished.
+        """
+        if self._step != 2:
+            raise HandshakeError("split before the end of the handshake")
+        first, second = _hkdf(self._symmetric.chaining, b"", 2)
+        return first, second
+
+    def _expect(self, step: int, verb: str) -> None:
+        if self._step != step:
+            raise HandshakeError(f"nothing to {verb} after {self._step} of 2 handshake messages")
+
+    def _new_ephemeral(self) -> X25519PrivateKey:
+        if self._given is not None:
+            return X25519PrivateKey.from_private_bytes(self._given)
+        if self._random is not None:
+            return X25519PrivateKey.from_private_bytes(self._random(KEY_SIZE))
+        return X25519PrivateKey.generate()
+
+    def _mix_ephemeral(self, state: _Symmetric, public: bytes) -> None:
+        state.mix_hash(public)
+        if self._psk is not None:
+            # §9.2: with a pre-shared key the ephemeral public key also randomises the encryption key.
+            state.mix_key(public)
+
+    def _read_1(self, message: bytes) -> tuple[_Symmetric, bytes, bytes, bytes]:
+        if len(message) < MESSAGE_1_OVERHEAD:
+            raise HandshakeError(f"handshake message 1 has {len(message)} bytes; at least {MESSAGE_1_OVERHEAD}")
+        state = self._symmetric.copy()
+        sealed_end = 2 * KEY_SIZE + _TAG
+        ephemeral = bytes(message[:KEY_SIZE])
+        self._mix_ephemeral(state, ephemeral)
+        state.mix_key(_exchange(self._static, ephemeral))
+        static = state.open(bytes(message[KEY_SIZE:sealed_end]))
+        if self._pin is not None and not hmac.compare_digest(static, self._pin):
+            raise HandshakeError("handshake message 1 is from another key than the one expected")
+        state.mix_key(_exchange(self._static, static))
+        payload = state.open(bytes(message[sealed_end:]))
+        return state, payload, ephemeral, static
+
+    def _read_2(self, message: bytes) -> tuple[_Symmetric, bytes, bytes, bytes]:
+        if len(message) < MESSAGE_2_OVERHEAD:
+            raise HandshakeError(f"handshake message 2 has {len(message)} bytes; at least {MESSAGE_2_OVERHEAD}")
+        assert self._ephemeral is not None
+        assert self._remote_static is not None
+        state = self._symmetric.copy()
+        ephemeral = bytes(message[:KEY_SIZE])
+        self._mix_ephemeral(state, ephemeral)
+        state.mix_key(_exchange(self._ephemeral, ephemeral))
+        state.mix_key(_exchange(self._static, ephemeral))
+        if self._psk is not None:
+            state.mix_key_and_hash(self._psk)
+        payload = state.open(bytes(message[KEY_SIZE:]))
+        return state, payload, ephemeral, self._remote_static
