@@ -73,9 +73,7 @@ def one_frame(draw: st.DrawFn) -> tuple[bytes, tuple[Any, ...]]:
     )
 
 
-packets = st.lists(
-    st.one_of(one_frame(), st.integers(1, 30).map(lambda n: (bytes(n), None))), min_size=1, max_size=8
-)
+packets = st.lists(st.one_of(one_frame(), st.integers(1, 30).map(lambda n: (bytes(n), None))), min_size=1, max_size=8)
 
 
 @given(packets, st.booleans())
@@ -204,9 +202,7 @@ def test_a_stream_frame_without_length_fills_its_packet(data: bytes, offset: int
 
 
 @given(st.integers(0, (1 << 30) - 1), st.integers(0, 1 << 60), st.binary(max_size=60), st.booleans())
-def test_the_frame_of_a_run_has_a_header_of_13_bytes(
-    stream: int, offset: int, data: bytes, fin: bool
-) -> None:
+def test_the_frame_of_a_run_has_a_header_of_13_bytes(stream: int, offset: int, data: bytes, fin: bool) -> None:
     raw = frames.encode_run_stream(stream, offset, data, fin)
     assert len(raw) == frames.RUN_FRAME.size + len(data) == 13 + len(data)
     assert raw[0] == (0x0D if fin else 0x0C)

@@ -16,9 +16,7 @@ u32 = st.integers(0, (1 << 32) - 1)
 mac = st.binary(min_size=16, max_size=16)
 KINDS: list[Any] = [Initiate, Respond, Cookie, Versions, Reset]
 
-initiates = st.builds(
-    Initiate, u32, u32, st.integers(0, 255), st.binary(min_size=1158, max_size=1300), mac, mac
-)
+initiates = st.builds(Initiate, u32, u32, st.integers(0, 255), st.binary(min_size=1158, max_size=1300), mac, mac)
 anything = st.one_of(
     initiates,
     st.builds(Respond, u32, u32, st.binary(min_size=48, max_size=200)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -57,9 +58,7 @@ def test_parameters_written_are_read_back(value: TransportParameters, as_view: b
 
 
 @given(all_parameters, st.integers(0, 3000))
-def test_padding_reaches_the_size_asked_and_changes_nothing(
-    value: TransportParameters, at_least: int
-) -> None:
+def test_padding_reaches_the_size_asked_and_changes_nothing(value: TransportParameters, at_least: int) -> None:
     plain, padded = parameters.encode(value), parameters.encode(value, at_least)
     assert parameters.decode(padded) == value
     assert len(padded) >= at_least
@@ -77,9 +76,7 @@ def test_nothing_but_defaults_is_nothing_on_the_wire() -> None:
 
 
 @given(all_parameters, st.data())
-def test_cut_or_mutated_parameters_are_read_or_refused(
-    value: TransportParameters, data: st.DataObject
-) -> None:
+def test_cut_or_mutated_parameters_are_read_or_refused(value: TransportParameters, data: st.DataObject) -> None:
     raw = bytearray(parameters.encode(value) + b"\x01\x01\x00")
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     expect_parameters_or_refusal(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
@@ -110,9 +107,7 @@ def test_a_repeated_parameter_is_refused_even_an_unknown_one(identifier: int, va
 
 @given(st.integers(0x5000, varint.MAX), st.binary(max_size=30))
 def test_an_unknown_parameter_is_skipped(identifier: int, value: bytes) -> None:
-    assert parameters.decode(item(identifier, value) + item(0x04, b"\x05")) == TransportParameters(
-        initial_max_data=5
-    )
+    assert parameters.decode(item(identifier, value) + item(0x04, b"\x05")) == TransportParameters(initial_max_data=5)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +150,7 @@ def test_a_refusal_with_mangled_words_is_still_a_refusal() -> None:
         ("application_protocol", "é" * 128),
     ],
 )
-def test_what_would_be_refused_is_not_written(field: str, value: object) -> None:
+def test_what_would_be_refused_is_not_written(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
         parameters.encode(replace(TransportParameters(), **{field: value}))
 
@@ -163,6 +158,4 @@ def test_what_would_be_refused_is_not_written(field: str, value: object) -> None
 def test_numbers_are_those_of_the_documents() -> None:
     assert parameters.encode(TransportParameters(max_idle_timeout=30000)) == bytes.fromhex("010480007530")
     assert parameters.encode(TransportParameters(versions=(1,))) == bytes.fromhex("80004000 04 00000001")
-    assert parameters.encode(TransportParameters(cids=(1, 2))) == bytes.fromhex(
-        "80004008 08 0000000100000002"
-    )
+    assert parameters.encode(TransportParameters(cids=(1, 2))) == bytes.fromhex("80004008 08 0000000100000002")

@@ -144,9 +144,7 @@ _VARINTS: Final = {
 }
 """Frames that are nothing but varints, and how many."""
 
-_STREAM_COUNTS: Final = frozenset(
-    {MAX_STREAMS_BIDI, MAX_STREAMS_UNI, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI}
-)
+_STREAM_COUNTS: Final = frozenset({MAX_STREAMS_BIDI, MAX_STREAMS_UNI, STREAMS_BLOCKED_BIDI, STREAMS_BLOCKED_UNI})
 
 _NAMES: Final = {
     PADDING: "PADDING",
@@ -475,9 +473,7 @@ def _eight(data: bytes) -> bytes:
     return data
 
 
-def encode_close(
-    code: int, reason: str = "", frame_type: int | None = None, by_application: bool = False
-) -> bytes:
+def encode_close(code: int, reason: str = "", frame_type: int | None = None, by_application: bool = False) -> bytes:
     """CLOSE (RFC 9000 §19.19). `frame_type`: what triggered it, only from the transport; None writes 0.
 
     The caller bounds `reason` so that the frame fits its packet.

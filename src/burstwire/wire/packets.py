@@ -192,9 +192,7 @@ class Versions:
 
     def encode(self) -> bytes:
         """The datagram."""
-        return (
-            _PREFIX.pack(VERSIONS, self.dst_cid) + self.echo + b"".join(v.to_bytes(4) for v in self.versions)
-        )
+        return _PREFIX.pack(VERSIONS, self.dst_cid) + self.echo + b"".join(v.to_bytes(4) for v in self.versions)
 
     @classmethod
     def parse(cls, data: Buffer) -> Versions:
