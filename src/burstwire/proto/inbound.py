@@ -6,6 +6,7 @@ dropped before opening, because an open in place has one try.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from burstwire.crypto.keys import GENERATION_BITS
@@ -96,6 +97,7 @@ class Inbound:
         connection.heard(path, is_newest, packets * size, now)
         intake.touched[self] = None
         if not connection.listening:
+            self._farewell(ring, slot, start, last, now)
             return True
         try:
             self._sort(intake, ring, slot, start, size, last, count, opened, now)
@@ -171,6 +173,13 @@ class Inbound:
         for low, high in bit_runs(opened):
             for i in range(low, high):
                 self._packet(ring, slot, start + i * size, last if i == count - 1 else size, now)
+
+    def _farewell(self, ring: BufferRing, slot: int, start: int, size: int, now: float) -> None:
+        """After our CLOSE only the peer's matters: once both have said it, nobody waits for the other any more."""
+        with suppress(WireError):
+            for frame in f.parse(ring.views[slot][start + HEADER.size : start + size - TAG]):
+                if frame[0] == f.CLOSE:
+                    self.connection.peer_closed(frame[1], frame[3], frame[4], now)
 
     def _gather(
         self,
