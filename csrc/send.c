@@ -16,7 +16,7 @@
 
 static bool finished(const bw_train *t)
 {
-    return t->error != 0 || t->sent >= t->length;
+    return t->error != 0 || (t->length > 0 && t->sent >= t->length);
 }
 
 /* 0, or why this row can never be sent. */

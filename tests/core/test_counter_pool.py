@@ -120,7 +120,12 @@ def test_the_child_of_a_fork_gets_no_counter_and_the_parent_goes_on() -> None:
     child = os.fork()
     if child == 0:
         answers = []
-        for use in (lambda: pool.reserve(index, 1), lambda: pool.peek(index), pool.acquire, lambda: pool.release(index)):
+        for use in (
+            lambda: pool.reserve(index, 1),
+            lambda: pool.peek(index),
+            pool.acquire,
+            lambda: pool.release(index),
+        ):
             try:
                 answers.append(f"got {use()}")
             except CryptoError as error:

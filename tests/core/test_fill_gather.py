@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from burstwire.core import BufferRing, FillTable, GatherTable, StreamRing
 
 OVERHEAD = 42
+FILL_FIELDS = "counter offset src mask cid stream slot start length size count fin".split()  # noqa: SIM905
+GATHER_FIELDS = "mask offset dst dst_mask low high stream slot start size last count".split()  # noqa: SIM905
 
 
 def pattern(n: int, seed: int = 0) -> bytes:
@@ -109,7 +111,18 @@ def test_what_was_filled_is_gathered_inside_the_window_only(row: dict[str, int],
     table = GatherTable()
     last = row["length"] - (count - 1) * payload + OVERHEAD
     index = table.append(
-        mask, offset, target.address, target.mask, low, high, row["stream"], slot, row["start"], row["size"], last, count
+        mask,
+        offset,
+        target.address,
+        target.mask,
+        low,
+        high,
+        row["stream"],
+        slot,
+        row["start"],
+        row["size"],
+        last,
+        count,
     )
     table.run(ring)
     taken, fin = table.result(index)
@@ -133,7 +146,20 @@ def test_a_lone_fin_carries_no_bytes() -> None:
     ring = BufferRing(1, 4096)
     slot = ring.lease()
     source, target = StreamRing(64), StreamRing(64)
-    fill(ring, slot, source, counter=5, offset=77, cid=1, stream=4, start=0, size=1200, count=1, length=0, fin=1)
+    fill(
+        ring,
+        slot,
+        source,
+        counter=5,
+        offset=77,
+        cid=1,
+        stream=4,
+        start=0,
+        size=1200,
+        count=1,
+        length=0,
+        fin=1,
+    )
     table = GatherTable()
     table.append(1, 77, target.address, target.mask, 77, 77, 4, slot, 0, OVERHEAD, OVERHEAD, 1)
     table.run(ring)
@@ -214,9 +240,7 @@ def test_a_fill_that_would_break_a_rule_is_refused_by_name_and_writes_nothing(ch
     assert not any(ring.views[1])
     ring.views[0][:] = bytes(4096)
     table.clear()
-    table.append(
-        *(({**good, **change})[name] for name in "counter offset src mask cid stream slot start length size count fin".split())
-    )
+    table.append(*(({**good, **change})[name] for name in FILL_FIELDS))
     with pytest.raises(ValueError, match="fill row 0 "):
         table.run(ring)
     assert not any(ring.views[0])
@@ -259,7 +283,9 @@ GATHER_GOOD: dict[str, Any] = {
     ],
     ids=str,
 )
-def test_a_gather_that_would_break_a_rule_is_refused_by_name_and_writes_nothing(change: dict[str, int]) -> None:
+def test_a_gather_that_would_break_a_rule_is_refused_by_name_and_writes_nothing(
+    change: dict[str, int],
+) -> None:
     ring = BufferRing(2, 4096)
     slot = ring.lease()
     source, target = StreamRing(4096), StreamRing(4096)
@@ -267,9 +293,7 @@ def test_a_gather_that_would_break_a_rule_is_refused_by_name_and_writes_nothing(
     fill(ring, slot, source, **{name: GOOD[name] for name in GOOD if name not in ("mask", "slot")})
     row = {**GATHER_GOOD, "dst": target.address, **change}
     table = GatherTable()
-    table.append(
-        *(row[name] for name in "mask offset dst dst_mask low high stream slot start size last count".split())
-    )
+    table.append(*(row[name] for name in GATHER_FIELDS))
     with pytest.raises(ValueError, match="gather row 0 "):
         table.run(ring)
     assert not any(target.view)
@@ -294,7 +318,20 @@ def test_a_packet_that_holds_anything_else_is_left_out_and_its_neighbours_are_ta
     slot = ring.lease()
     source, target = StreamRing(512), StreamRing(512)
     source.write(0, b"\x55" * 300)
-    fill(ring, slot, source, counter=0, offset=0, cid=1, stream=4, start=0, size=142, count=3, length=300, fin=0)
+    fill(
+        ring,
+        slot,
+        source,
+        counter=0,
+        offset=0,
+        cid=1,
+        stream=4,
+        start=0,
+        size=142,
+        count=3,
+        length=300,
+        fin=0,
+    )
     ring.views[slot][142 + at] = value
     table = GatherTable()
     table.append(7, 0, target.address, target.mask, 0, 512, 4, slot, 0, 142, 142, 3)

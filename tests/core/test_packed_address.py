@@ -42,7 +42,17 @@ def test_only_link_local_addresses_keep_their_zone() -> None:
 
 @pytest.mark.parametrize(
     "host",
-    ["localhost", "", "1.2.3", "1.2.3.4.5", "1.2.3.4%lo", "::g", "fe80::1%no-such-interface", "fe80::1%4294967296", "1.2.3.4\0"],
+    [
+        "localhost",
+        "",
+        "1.2.3",
+        "1.2.3.4.5",
+        "1.2.3.4%lo",
+        "::g",
+        "fe80::1%no-such-interface",
+        "fe80::1%4294967296",
+        "1.2.3.4\0",
+    ],
 )
 def test_a_host_that_is_no_number_is_named_in_the_error(host: str) -> None:
     with pytest.raises(AddressError) as caught:

@@ -9,8 +9,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from burstwire.core import ANY_LOCAL, BufferRing, RunTable, pack_address
-from burstwire.core.run import DATA, FILL, GATHER, NO_PACKET, RUN, TRAIN, RunRecord
 from burstwire.core._burstwire import ffi
+from burstwire.core.run import DATA, FILL, GATHER, NO_PACKET, RUN, TRAIN, RunRecord
 
 PATH = pack_address("192.0.2.1", 4000) + pack_address("198.51.100.2", 0)
 OTHER = pack_address("192.0.2.1", 4001) + ANY_LOCAL

@@ -69,9 +69,7 @@ class BufferRing:
         if slot < 0 or lib.bw_ring_release(self.handle, slot) != 0:
             self._open()
             known = 0 <= slot < self.slots
-            raise ValueError(
-                f"slot {slot} is not leased" if known else f"there is no slot {slot} among {self.slots}"
-            )
+            raise ValueError(f"slot {slot} is not leased" if known else f"there is no slot {slot} among {self.slots}")
 
     @property
     def leased(self) -> int:

@@ -112,14 +112,10 @@ class RunTable:
         if len(path) != PATH_SIZE:
             raise ValueError(f"a path has {PATH_SIZE} bytes, not {len(path)}")
         if not (length >= 0 and start >= 0 and slot >= 0 and 0 <= segment <= 65535 and 0 <= ecn <= 3):
-            raise ValueError(
-                f"not a train: slot {slot}, start {start}, length {length}, segment {segment}, ecn {ecn}"
-            )
+            raise ValueError(f"not a train: slot {slot}, start {start}, length {length}, segment {segment}, ecn {ecn}")
         count = lib.bw_parse(ring.handle, self.handle, slot, start, length, segment, ecn, path)
         if count < 0:
-            raise ValueError(
-                f"{length} bytes from {start} on in slot {slot} cannot be parsed: {describe(count)}"
-            )
+            raise ValueError(f"{length} bytes from {start} on in slot {slot} cannot be parsed: {describe(count)}")
         return count - int(before)
 
     def clear(self) -> None:

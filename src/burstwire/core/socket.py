@@ -67,9 +67,7 @@ class UdpSocket:
         gro = gro and not switched_off("BURSTWIRE_GRO")
         can = lib.bw_probe()
         if backend == "mmsg" and not can & lib.BW_CAN_MMSG:
-            raise ConfigError(
-                "the socket backend 'mmsg' needs sendmmsg and recvmmsg, which this system does not have"
-            )
+            raise ConfigError("the socket backend 'mmsg' needs sendmmsg and recvmmsg, which this system does not have")
         host, port = address
         if host == "":
             host = "::" if can & lib.BW_CAN_DUAL else "0.0.0.0"
@@ -80,9 +78,7 @@ class UdpSocket:
             | (lib.BW_OPEN_GRO if gro else 0)
         )
         error = ffi.new("int32_t *")
-        opened = lib.bw_socket_open(
-            packed, flags, _BACKEND_NUMBER[backend], receive_buffer, send_buffer, error
-        )
+        opened = lib.bw_socket_open(packed, flags, _BACKEND_NUMBER[backend], receive_buffer, send_buffer, error)
         if opened == ffi.NULL:
             shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             raise AddressError(-error[0], f"cannot bind {shown}: {describe(error[0])}")
