@@ -1,0 +1,400 @@
+"""The connection that an application holds: `await` around a sans-IO connection."""
+
+from __future__ import annotations
+
+from asyncio import _get_running_loop
+from collections.abc import AsyncIterator, Iterable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, NoReturn
+
+from burstwire.aio.buffers import byte_view
+from burstwire.aio.channel import Channel
+from burstwire.aio.failing import fresh
+from burstwire.aio.stream import Stream
+from burstwire.aio.waiting import WaitLine
+from burstwire.core.address import unpack_address
+from burstwire.errors import ConnectionLost, LocallyClosed, PeerClosed, TransportError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from _typeshed import ReadableBuffer
+
+    from burstwire.aio.endpoint import Endpoint
+    from burstwire.identity import PublicKey
+    from burstwire.proto.connection import Connection as Protocol
+    from burstwire.proto.streams import Stream as ProtocolStream
+
+__all__ = ["BATCH", "Connection"]
+
+BATCH = 1024
+"""Messages that `recv_many` gives at most when it is not told: more gains nothing and holds the loop up."""
+
+
+class Connection:
+    """One connection with one peer: messages, datagrams and streams.
+
+    `Endpoint.connect` and `Endpoint.incoming` make them. It belongs to the event loop of its endpoint; any number of
+    tasks may use it, and those that wait for the same thing are served in the order in which they came.
+
+    ``async with conn`` closes it at the end. ``async for message in conn`` gives messages until one of the sides
+    closes the connection without an error code; any other end raises.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_closers",
+        "_closing",
+        "_core",
+        "_datagrams",
+        "_driver",
+        "_endpoint",
+        "_lost",
+        "_openers",
+        "_receivers",
+        "_senders",
+        "_streams",
+        "_waiting",
+    )
+
+    def __init__(self, endpoint: Endpoint, core: Protocol) -> None:
+        self._endpoint = endpoint
+        self._driver = endpoint._driver
+        self._core = core
+        self._lost: TransportError | None = None
+        self._closing = False
+        # Everything below is made when first needed: an idle connection should cost little.
+        self._waiting: set[WaitLine] | None = None
+        self._senders: WaitLine | None = None
+        self._receivers: WaitLine | None = None
+        self._datagrams: WaitLine | None = None
+        self._openers: WaitLine | None = None
+        self._closers: WaitLine | None = None
+        self._streams: Channel[Stream] | None = None
+        core.user = self
+
+    def __repr__(self) -> str:
+        host, port = self.peer_address
+        state = "closed" if self._lost is not None else "closing" if self._closing else "open"
+        return f"<burstwire.Connection to {self.peer_key} at {host}:{port}, {state}>"
+
+    # getters
+
+    @property
+    def peer_key(self) -> PublicKey:
+        """Who the peer is: it proved to hold the private key of this."""
+        return self._core.peer_key
+
+    @property
+    def peer_address(self) -> tuple[str, int]:
+        """Where the peer is now, ``(host, port)``; it may move."""
+        return unpack_address(self._core.path[:24])
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection has ended; what had arrived can still be received."""
+        return self._lost is not None
+
+    def stats(self) -> dict[str, int | float]:
+        """Counters and gauges of this connection; they stay readable after its end."""
+        return self._core.stats()
+
+    # messages
+
+    async def send(self, message: ReadableBuffer) -> None:
+        """Send one message: reliable, in order. Any contiguous buffer will do; it may be changed afterwards.
+
+        Waits while the peer is slower than this side, then takes the whole message without suspending: cancelled,
+        it has sent all or nothing.
+
+        Raises:
+            MessageTooLarge: the peer takes no message of this size. ConnectionLost: the connection has ended.
+        """
+        self._check()
+        data = message if type(message) is bytes else byte_view(message)
+        line = self._senders
+        if not line:
+            if self._put(data):
+                return
+            if line is None:
+                line = self._senders = self._new_line()
+        await line.until(lambda: self._put(data))
+
+    async def send_many(self, messages: Iterable[ReadableBuffer]) -> None:
+        """Send messages in order, with nothing of other tasks in between; cheaper than one by one.
+
+        Cancelled while waiting, the first few are sent whole and the rest not at all. Raises as `send`; when one
+        is too large, none is sent.
+        """
+        self._check()
+        pending = [message if type(message) is bytes else byte_view(message) for message in messages]
+
+        def attempt() -> bool | None:
+            nonlocal pending
+            taken = self._take(pending)
+            if taken:
+                pending = pending[taken:]
+            return None if pending else True
+
+        line = self._senders
+        if not line:
+            if attempt():
+                return
+            if line is None:
+                line = self._senders = self._new_line()
+        await line.until(attempt)
+
+    async def recv(self) -> bytes:
+        """The next message. Every complete message that arrived is handed out before the end of the connection raises.
+
+        Cancelled, it has taken nothing. Raises the subclass of `ConnectionLost` that says how the connection ended.
+        """
+        self._check()
+        line = self._receivers
+        if not line:
+            message = self._next()
+            if message is not None:
+                return message
+            if line is None:
+                line = self._receivers = self._new_line()
+        return await line.until(self._next)
+
+    async def recv_many(self, limit: int = BATCH) -> list[bytes]:
+        """The messages that are there, at least one and at most `limit`. Waits and raises as `recv`."""
+        self._check()
+        if limit < 1:
+            raise ValueError(f"limit is {limit}; it must be at least 1")
+
+        def attempt() -> list[bytes] | None:
+            messages = self._core.next_messages(limit)
+            if messages:
+                self._took()
+                return messages
+            if self._lost is not None:
+                raise fresh(self._lost)
+            return None
+
+        if self._receivers is None:
+            self._receivers = self._new_line()
+        return await self._receivers.until(attempt)
+
+    def __aiter__(self) -> Connection:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await self.recv()
+        except ConnectionLost as error:
+            if _ended_well(error):
+                raise StopAsyncIteration from None
+            raise
+
+    def _put(self, message: bytes | memoryview) -> bool | None:
+        return True if self._take((message,)) else None
+
+    def _take(self, messages: Sequence[bytes | memoryview]) -> int:
+        if self._lost is not None:
+            raise fresh(self._lost)
+        try:
+            taken = self._core.send_messages(messages)
+        except ConnectionLost as error:  # closing, but not closed yet
+            raise fresh(error) from None
+        if taken:
+            self._driver.touch()
+        return taken
+
+    def _next(self) -> bytes | None:
+        message = self._core.next_message()
+        if message is not None:
+            self._took()
+        elif self._lost is not None:
+            raise fresh(self._lost)
+        return message
+
+    # datagrams
+
+    def send_datagram(self, data: ReadableBuffer) -> None:
+        """Send one unreliable datagram now, or drop the oldest one that waits when `Config.max_datagrams` do.
+
+        Raises:
+            MessageTooLarge: it does not fit a packet of the path as it is now. ConnectionLost.
+        """
+        self._check()
+        if self._lost is not None:
+            raise fresh(self._lost)
+        try:
+            self._core.send_datagram(data if type(data) is bytes else byte_view(data))
+        except ConnectionLost as error:
+            raise fresh(error) from None
+        self._driver.touch()
+
+    async def recv_datagram(self) -> bytes:
+        """The next datagram; cancelled, it has taken nothing. Raises as `recv`."""
+        self._check()
+
+        def attempt() -> bytes | None:
+            data = self._core.next_datagram()
+            if data is None and self._lost is not None:
+                raise fresh(self._lost)
+            return data
+
+        if self._datagrams is None:
+            self._datagrams = self._new_line()
+        return await self._datagrams.until(attempt)
+
+    # streams
+
+    async def open_stream(self) -> Stream:
+        """Open a stream; waits while the peer allows no more. The peer learns of it with the first bytes.
+
+        Cancelled, it has opened none. Raises `ConnectionLost`.
+        """
+        self._check()
+
+        def attempt() -> Stream | None:
+            if self._lost is not None:
+                raise fresh(self._lost)
+            try:
+                core = self._core.open_stream()
+            except ConnectionLost as error:
+                raise fresh(error) from None
+            if core is None:
+                self._driver.touch()  # STREAMS_BLOCKED
+                return None
+            return Stream(self, core)
+
+        if self._openers is None:
+            self._openers = self._new_line()
+        return await self._openers.until(attempt)
+
+    def incoming_streams(self) -> AsyncIterator[Stream]:
+        """The streams that the peer opens, each to exactly one of those who iterate.
+
+        The iteration ends when one of the sides closes the connection without an error code; any other end raises.
+        """
+        self._check()
+        return self._stream_channel()
+
+    def _stream_channel(self) -> Channel[Stream]:
+        if self._streams is None:
+            self._streams = Channel(max(1, self._endpoint.config.max_streams))
+            if self._lost is not None:
+                self._streams.close(None if _ended_well(self._lost) else self._lost)
+        return self._streams
+
+    # the end
+
+    async def close(self, code: int = 0, reason: str = "") -> None:
+        """Deliver what was accepted, then close; the peer learns `code` and `reason` at once.
+
+        Waits no longer than `Config.close_timeout`; what was not delivered by then is given up. Cancelled, the closing
+        goes on without anybody waiting for it. Closing what has ended does nothing.
+
+        Args:
+            code: for the peer's application, 0 for "no error".
+            reason: words for people, at most a packet of them.
+        """
+        self._check()
+        if self._lost is not None:
+            return
+        if not self._closing:
+            self._core.close(monotonic(), code, reason)
+            self._driver.touch()
+            self._on_closing()
+        handle = self._endpoint._loop.call_later(self._endpoint.config.close_timeout, self._give_up, code, reason)
+        try:
+            await self.wait_closed()
+        finally:
+            handle.cancel()
+
+    async def wait_closed(self) -> TransportError:
+        """Wait until the connection has ended; returns how: what everything else on it raises from then on."""
+        self._check()
+        if self._lost is None:
+            if self._closers is None:
+                self._closers = self._new_line()
+            return await self._closers.until(lambda: self._lost)
+        return self._lost
+
+    def _give_up(self, code: int, reason: str) -> None:
+        if self._lost is None:
+            self._core.abort(monotonic(), code, reason)
+            self._driver.touch()
+            self._on_ended(LocallyClosed())
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Connection cannot be pickled or copied: it belongs to the event loop that made it")
+
+    # inside
+
+    def _check(self) -> None:
+        """Every public call starts here: the right loop, thread and process, or an error that says so."""
+        if _get_running_loop() is not self._driver.loop:
+            self._endpoint._refuse_context()
+
+    def _touch(self) -> None:
+        self._driver.touch()
+
+    def _took(self) -> None:
+        """The application took something, so that the peer may be owed credit: soon is early enough."""
+        self._driver.touch_soon()
+
+    def _new_line(self) -> WaitLine:
+        if self._waiting is None:
+            self._waiting = set()
+        return WaitLine(self._waiting)
+
+    # events
+
+    def _on_messages_readable(self) -> None:
+        if self._receivers:
+            self._receivers.wake()
+
+    def _on_messages_writable(self) -> None:
+        if self._senders:
+            self._senders.wake()
+
+    def _on_datagrams_readable(self) -> None:
+        if self._datagrams:
+            self._datagrams.wake()
+
+    def _on_streams_available(self) -> None:
+        if self._openers:
+            self._openers.wake()
+
+    def _on_stream_opened(self, core: ProtocolStream) -> None:
+        channel = self._stream_channel()
+        if len(channel) >= channel.capacity or channel.closed:
+            # Only a peer that opens streams and gives them up at once can come here: they leave its allowance.
+            core.reset()
+            core.stop()
+            self._driver.touch()
+            return
+        channel.put_nowait(Stream(self, core))
+
+    def _on_closing(self) -> None:
+        """This side said close: senders need not wait any more, they fail from now on."""
+        self._closing = True
+        for line in tuple(self._waiting or ()):
+            line.wake()
+
+    def _on_ended(self, error: TransportError) -> None:
+        if self._lost is not None:
+            return
+        self._lost = error
+        if self._streams is not None:
+            self._streams.close(None if _ended_well(error) else error)
+        for line in tuple(self._waiting or ()):
+            line.wake()
+
+
+def _ended_well(error: TransportError) -> bool:
+    return isinstance(error, LocallyClosed) or (isinstance(error, PeerClosed) and error.code == 0)

@@ -1,0 +1,304 @@
+"""Moves one endpoint: socket, clock and event loop on one side, the sans-IO `proto.Endpoint` on the other.
+
+One reader callback, one timer, at most one scheduled step; no task. What happens in a step, always in this order:
+
+1. input: what the socket has (at most `trains_per_wakeup` trains; the loop calls again for the rest), or a timeout;
+2. output: flights from `transmit` until there is none, or as many trains as came to a wake-up; the rest in the
+   next turn of the loop, so that a bulk transfer starves nobody;
+3. events to whoever waits for them;
+4. the timer, moved only if the deadline came nearer.
+
+Invariants:
+- Every slot that `recv` leased is released before the callback returns.
+- A flight that the kernel did not take is kept and offered again, byte for byte, when the socket is writable (EAGAIN)
+  or after a pause (ENOBUFS); `transmit` is not called before it is gone.
+- An exception in a step (a bug, or a dead socket) ends the endpoint and is told to everybody who waits. It is never
+  retried, so it cannot spin.
+- A descriptor that somebody closed or replaced is noticed within a second, though the kernel reports nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from burstwire.core import BufferRing, RunTable
+
+if TYPE_CHECKING:
+    from burstwire.config import Config
+    from burstwire.core import TrainTable, UdpSocket
+    from burstwire.proto.endpoint import Endpoint as Protocol
+    from burstwire.proto.events import Event
+
+__all__ = ["Driver"]
+
+SHORTEST_TIMER = 0.001
+"""Seconds. asyncio fires a timer 1.1 ms after any shorter request, and uvloop counts in whole milliseconds, so that a
+shorter one would only be early or late."""
+
+LONGEST_TIMER = 1.0
+"""Seconds. A closed descriptor is never readable, so that a listener would wait for ever: it is looked at so often."""
+
+BLOCKED_TIMER = 0.010
+"""Seconds between timeouts while the kernel takes nothing: they can send nothing either."""
+
+COALESCE = 50e-6
+"""Seconds. Calls of the application that follow a flush of their own sooner than this share the next one: a flush
+costs about 15 µs, a request and its response are never so close, and a tight loop of sends always is."""
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.064
+"""Seconds to wait after ENOBUFS, doubled while it lasts: a full device queue drains within a few milliseconds, and the
+kernel tells nobody when it has."""
+
+
+class Driver:
+    """The engine of one endpoint. `on_events` and `on_failure` are called from event loop callbacks and must not raise.
+
+    The caller owns nothing that it passes: `stop` closes the socket and both rings.
+    """
+
+    __slots__ = (
+        "_busy",
+        "_flight",
+        "_inode",
+        "_loop",
+        "_on_events",
+        "_on_failure",
+        "_pause",
+        "_paused",
+        "_quiet_since",
+        "_ring",
+        "_soon",
+        "_table",
+        "_taken",
+        "_timer",
+        "_timer_at",
+        "_trains",
+        "_writing",
+        "closing",
+        "flushes",
+        "loop",
+        "pauses",
+        "protocol",
+        "socket",
+        "stopped",
+        "timeouts",
+        "wakeups",
+    )
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        protocol: Protocol,
+        socket: UdpSocket,
+        config: Config,
+        on_events: Callable[[list[Event]], None],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.protocol = protocol
+        self.socket = socket
+        self.stopped = False
+        self.closing = False  # set by the owner, who then hears of every step
+        self.wakeups = 0
+        self.timeouts = 0
+        self.flushes = 0
+        self.pauses = 0
+        self.loop: object = loop  # public, to be compared with the running one; nothing in the child of a fork
+        self._loop = loop
+        self._on_events = on_events
+        self._on_failure = on_failure
+        self._trains = config.trains_per_wakeup
+        self._ring = BufferRing(config.receive_slots)
+        self._table = RunTable(held=max(64, config.trains_per_wakeup))
+        self._busy = False
+        self._soon: asyncio.Handle | None = None
+        self._quiet_since = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._flight: TrainTable | None = None  # what the kernel has not taken yet, from train `_taken` on
+        self._taken = 0
+        self._writing = False
+        self._paused: asyncio.TimerHandle | None = None
+        self._pause = FIRST_PAUSE
+        self._inode = 0
+
+    def start(self) -> None:
+        """Begin to receive."""
+        self._inode = os.fstat(self.socket.fileno()).st_ino
+        self._arm(monotonic())
+        self._loop.add_reader(self.socket.fileno(), self._on_readable)
+
+    def touch(self) -> None:
+        """The application changed something: send what there is, at once if it is a lone call, else soon."""
+        if self._soon is not None or self.stopped:
+            return
+        now = monotonic()
+        if self._busy or now - self._quiet_since < COALESCE:
+            self._soon = self._loop.call_soon(self._on_soon)
+        else:
+            self._step(now)
+            self._quiet_since = monotonic()
+
+    def flush(self) -> None:
+        """Send now what there is, as far as the kernel takes it."""
+        self._step(monotonic())
+
+    def touch_soon(self) -> None:
+        """As `touch`, where nobody waits for what may be sent, if anything: the answer to it may take it along."""
+        if self._soon is None and not self.stopped and self.protocol.pending:
+            self._soon = self._loop.call_soon(self._on_soon)
+
+    def stop(self) -> None:
+        """Leave the loop and close socket and rings. No callback of ours runs afterwards."""
+        if self.stopped:
+            return
+        self.stopped = True
+        if not self._loop.is_closed():
+            self._loop.remove_reader(self.socket.fileno())
+            if self._writing:
+                self._loop.remove_writer(self.socket.fileno())
+        for handle in (self._soon, self._timer, self._paused):
+            if handle is not None:
+                handle.cancel()
+        self._soon = self._timer = self._paused = None
+        self._flight = None
+        self.socket.close()
+        self._ring.close()
+        self.protocol.destroy()
+
+    def abandon(self) -> None:
+        """Forget everything in the child of a fork: the loop and its registrations belong to the parent."""
+        self.stopped = True
+        self.loop = object()
+        self._soon = self._timer = self._paused = None
+        self._flight = None
+        # Closing the child's descriptor leaves the parent's registration alone; epoll watches the open file.
+        self.socket.close()
+
+    # callbacks of the loop
+
+    def _on_readable(self) -> None:
+        self.wakeups += 1
+        self._busy = True
+        now = 0.0
+        try:
+            table, ring = self._table, self._ring
+            runs = self.socket.recv(ring, table, self._trains)
+            now = monotonic()
+            try:
+                if runs:
+                    self.protocol.receive(ring, table, now)
+            finally:
+                table.release(ring)
+        except Exception as error:
+            self._fail(error)
+            return
+        finally:
+            self._busy = False
+        if runs:
+            self._step(now)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self.timeouts += 1
+        now = monotonic()
+        self._busy = True
+        try:
+            if os.fstat(self.socket.fileno()).st_ino != self._inode:
+                raise OSError("the descriptor of the socket was replaced by another")
+            # Loops fire up to a millisecond early, and the deadline may have moved away: then it is only set again.
+            deadline = self.protocol.next_timeout()
+            if deadline is not None and deadline <= now:
+                self.protocol.handle_timeout(now)
+        except Exception as error:
+            self._fail(error)
+            return
+        finally:
+            self._busy = False
+        self._step(now)
+
+    def _on_soon(self) -> None:
+        self._soon = None
+        self._step(monotonic())
+
+    def _on_writable(self) -> None:
+        self._loop.remove_writer(self.socket.fileno())
+        self._writing = False
+        self._step(monotonic())
+
+    def _on_pause_over(self) -> None:
+        self._paused = None
+        self._step(monotonic())
+
+    # one step
+
+    def _step(self, now: float) -> None:
+        """Output, events, timer."""
+        if self.stopped:
+            return
+        self._busy = True
+        try:
+            if not self._writing and self._paused is None:
+                self._flush(now)
+            events = self.protocol.events()
+            if events or self.closing:
+                self._on_events(events)
+            if not self.stopped:
+                self._arm(now)
+        except Exception as error:
+            self._fail(error)
+        finally:
+            self._busy = False
+
+    def _flush(self, now: float) -> None:
+        self.flushes += 1
+        protocol = self.protocol
+        flight = self._flight
+        left = self._trains
+        while left > 0:
+            if flight is None:
+                flight = protocol.transmit(now)
+                if flight is None:
+                    return
+                self._taken = 0
+            left -= max(flight.count - self._taken, 1)
+            self._taken += self.socket.send(flight, self._taken)
+            if self._taken < flight.count:
+                self._flight = flight
+                self._wait_for_kernel()
+                return
+            self._flight = flight = None
+            self._pause = FIRST_PAUSE
+            protocol.sent(now)
+        if self._soon is None:
+            self._soon = self._loop.call_soon(self._on_soon)
+
+    def _wait_for_kernel(self) -> None:
+        if self.socket.blocked == "nobufs":
+            self.pauses += 1
+            self._paused = self._loop.call_later(self._pause, self._on_pause_over)
+            self._pause = min(2 * self._pause, LONGEST_PAUSE)
+        else:
+            self._writing = True
+            self._loop.add_writer(self.socket.fileno(), self._on_writable)
+
+    def _arm(self, now: float) -> None:
+        deadline = self.protocol.next_timeout()
+        delay = LONGEST_TIMER if deadline is None else min(deadline - now, LONGEST_TIMER)
+        delay = max(delay, SHORTEST_TIMER if self._flight is None else BLOCKED_TIMER)
+        if self._timer is not None:
+            if self._timer_at <= now + delay:
+                return  # fires early enough, and finds out that it was early
+            self._timer.cancel()
+        self._timer_at = now + delay
+        self._timer = self._loop.call_later(delay, self._on_timer)
+
+    def _fail(self, error: Exception) -> None:
+        if not isinstance(error, OSError):  # a dead socket is no bug of ours; everything else here is
+            self._loop.call_exception_handler(
+                {"message": "burstwire: an endpoint failed and was closed", "exception": error}
+            )
+        self._on_failure(error)

@@ -1,0 +1,24 @@
+"""Raising one error in many tasks.
+
+How a connection ended is kept as one exception, and every later call raises it. Raising the same object again and again
+would make its traceback grow and keep the frames of every task alive, so each caller gets a copy.
+"""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+__all__ = ["fresh"]
+
+E = TypeVar("E", bound=BaseException)
+
+
+def fresh(error: E, prefix: str = "") -> E:
+    """A copy of `error` with the same attributes, cause and message (after `prefix`), and no traceback."""
+    # Not copy.copy: that calls __init__ with `args`, which holds the finished message, not what it was made of.
+    args = (f"{prefix}{error}",) if prefix else error.args
+    copy = type(error).__new__(type(error), *args)
+    copy.args = args
+    copy.__dict__.update(error.__dict__)
+    copy.__cause__ = error.__cause__
+    return copy
