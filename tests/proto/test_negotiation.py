@@ -121,9 +121,7 @@ def test_an_answer_that_lists_a_better_common_version_betrays_a_downgrade() -> N
 
 
 def test_a_version_that_only_one_side_knows_is_no_downgrade() -> None:
-    assert (
-        negotiation.check_answer(offered(versions=(3, 1)), answered(versions=(2, 1)), 1, "peer") == AEADS[0]
-    )
+    assert negotiation.check_answer(offered(versions=(3, 1)), answered(versions=(2, 1)), 1, "peer") == AEADS[0]
     assert negotiation.judge(offered(versions=(3, 1)), Config(), 1, (2, 1)) == AEADS[0]
 
 
@@ -148,12 +146,8 @@ def test_an_aead_that_was_not_offered_is_not_taken() -> None:
 
 
 def test_a_refusal_names_the_peer_the_reason_and_the_code() -> None:
-    made = decode(
-        encode(negotiation.refusal(Refused(Refusal.AUTHORIZATION, "not on the list"), (1,), (1, 2)))
-    )
-    with pytest.raises(
-        HandshakeRefused, match=r"10\.0\.0\.1:7 refused .* not on the list .*authorization"
-    ) as caught:
+    made = decode(encode(negotiation.refusal(Refused(Refusal.AUTHORIZATION, "not on the list"), (1,), (1, 2))))
+    with pytest.raises(HandshakeRefused, match=r"10\.0\.0\.1:7 refused .* not on the list .*authorization") as caught:
         negotiation.check_answer(offered(), made, 1, "10.0.0.1:7")
     assert caught.value.code == Refusal.AUTHORIZATION
     assert caught.value.reason == "not on the list"

@@ -84,9 +84,7 @@ class HalfOpenTable:
     @property
     def next_expiry(self) -> float | None:
         """When the first entry expires."""
-        return min(
-            (next(iter(t.values())).expires for t in (self._unproven, self._proven) if t), default=None
-        )
+        return min((next(iter(t.values())).expires for t in (self._unproven, self._proven) if t), default=None)
 
     # mutators
 

@@ -26,6 +26,7 @@ __all__ = [
     "best_version",
     "check_answer",
     "judge",
+    "listed",
     "offer",
     "refusal",
     "refusal_error",
@@ -70,9 +71,7 @@ def best_version(ours: Iterable[int], theirs: Iterable[int], without: Iterable[i
     return max(set(ours) & set(theirs) - set(without), default=None)
 
 
-def _base(
-    config: Config, versions: tuple[int, ...], token: bytes, receive_buffer: int
-) -> TransportParameters:
+def _base(config: Config, versions: tuple[int, ...], token: bytes, receive_buffer: int) -> TransportParameters:
     """What both sides say alike. The idle timeout is rounded up, so that a tiny one does not read as "none"."""
     return TransportParameters(
         max_idle_timeout=ceil(config.idle_timeout * 1000),
@@ -123,9 +122,7 @@ def offer(
 # --- the responder judges and answers -----------------------------------------------------------
 
 
-def judge(
-    offered: TransportParameters, config: Config, version: int, versions: tuple[int, ...]
-) -> str | Refused:
+def judge(offered: TransportParameters, config: Config, version: int, versions: tuple[int, ...]) -> str | Refused:
     """The packet protection to use with this initiator, or why there is no connection with it.
 
     The initiator's order of preference decides among the AEADs that both sides allow.
@@ -139,7 +136,7 @@ def judge(
     if version not in offered.versions or best_version(versions, offered.versions) != version:
         return Refused(
             Refusal.VERSION,
-            f"version {version:#x} was offered, the sealed list says {_listed(offered.versions)}",
+            f"version {version:#x} was offered, the sealed list says {listed(offered.versions)}",
         )
     if offered.attempt is None:
         return Refused(Refusal.PARAMETERS, "the attempt id is missing")
@@ -218,7 +215,7 @@ def check_answer(offered: TransportParameters, answered: TransportParameters, ve
     if best_version(offered.versions, answered.versions) != version:
         raise VersionMismatch(
             answered.versions,
-            f"{peer} says that it speaks {_listed(answered.versions)}, but the handshake ended up with version "
+            f"{peer} says that it speaks {listed(answered.versions)}, but the handshake ended up with version "
             f"{version:#x}: somebody on the way interfered with it",
         )
     if answered.application_protocol != offered.application_protocol:
@@ -227,9 +224,7 @@ def check_answer(offered: TransportParameters, answered: TransportParameters, ve
             f"instead of {offered.application_protocol!r}"
         )
     if len(answered.aeads) != 1 or answered.aeads[0] not in offered.aeads:
-        raise HandshakeError(
-            f"{peer} chose a packet protection that was not offered ({list(answered.aeads)})"
-        )
+        raise HandshakeError(f"{peer} chose a packet protection that was not offered ({list(answered.aeads)})")
     return _AEAD_NAMES[answered.aeads[0]]
 
 
@@ -245,5 +240,6 @@ def refusal_error(code: int, reason: str, peer: str) -> HandshakeRefused:
     )
 
 
-def _listed(versions: tuple[int, ...]) -> str:
+def listed(versions: tuple[int, ...]) -> str:
+    """Versions in words, for messages."""
     return ", ".join(f"{version:#x}" for version in versions[:16]) or "no version"

@@ -1,0 +1,268 @@
+"""The responder's half of a `HandshakeDesk`: whom it answers, in which order, and at what cost.
+
+Each step protects the dearer one after it:
+
+1. mac1: whoever does not know our public key hears nothing.
+2. An unknown version is answered with VERSIONS (at a bounded rate), another suite with silence.
+3. A known Noise message 1 is answered from the half-open table, or dropped if it led to a connection.
+4. Under load the address must be proven (mac2), else COOKIE; proven addresses have a rate each.
+5. Noise message 1 is opened (two X25519). Simultaneous open is settled here.
+6. Version list, application protocol, AEAD, then the endpoint's `admit`: a no is a sealed refusal.
+7. RESPOND (a key generation and two X25519), and an entry in the half-open table.
+
+Message 1 may be a replay, so nothing before the first DATA that opens (`confirm`) touches anything but the
+half-open table; and an attempt of our own that gives way only pauses until then.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final
+
+from burstwire.crypto import cookie
+from burstwire.errors import HandshakeError
+from burstwire.proto import negotiation
+from burstwire.proto.halfopen import HalfOpen, HalfOpenTable
+from burstwire.proto.handshake import Established, Responder, suite_for
+from burstwire.proto.handshake_context import HandshakeContext, remember
+from burstwire.proto.load import AddressLimiter, TokenBucket
+from burstwire.proto.negotiation import Refusal, Refused
+from burstwire.wire.errors import WireError
+from burstwire.wire.packets import Cookie, Initiate, Versions
+
+if TYPE_CHECKING:
+    from burstwire.identity import PublicKey
+    from burstwire.proto.attempts import Attempts
+
+__all__ = ["Admit", "Answers"]
+
+LOAD_BURST: Final = 0.25
+"""Seconds' worth of `Config.cookie_threshold` that may come at once: 125 handshakes are about 40 ms of work."""
+
+MIN_PROVEN_RATE: Final = 20
+"""INITIATEs a second that a proven address may make us work for, however low `cookie_threshold` is."""
+
+MAX_LIMITED_ADDRESSES: Final = 4096
+"""Proven addresses whose rate is kept: about 1 MB."""
+
+VERSIONS_RATE: Final = 100
+"""VERSIONS packets a second: old peers learn of it soon, and nobody is flooded."""
+
+Admit = Callable[["PublicKey", bytes], "tuple[int, str] | None"]
+"""Asked with the initiator's key and its address (24 bytes); gives a refusal (code, reason) or None."""
+
+
+class Answers:
+    """The half-open handshakes of one endpoint and all that stands before them."""
+
+    def __init__(self, context: HandshakeContext, attempts: Attempts, admit: Admit | None, now: float) -> None:
+        config = context.config
+        self._context = context
+        self._attempts = attempts
+        self._admit = admit
+        self._suite = suite_for(config.preshared_key)
+        self._half_open = HalfOpenTable(config.max_half_open, config.handshake_timeout)
+        self._spent: OrderedDict[bytes, None] = OrderedDict()  # digests of messages 1 that became connections
+        self._mac1_key = cookie.mac1_key(bytes(context.public))
+        self._jar = cookie.CookieJar(context.random, now)
+        rate = config.cookie_threshold
+        self._unproven_rate = TokenBucket(rate, max(1.0, rate * LOAD_BURST), now)
+        rate = max(rate, MIN_PROVEN_RATE)
+        self._proven_rate = AddressLimiter(rate, max(1.0, rate * LOAD_BURST), MAX_LIMITED_ADDRESSES)
+        self._versions_rate = TokenBucket(VERSIONS_RATE, VERSIONS_RATE, now)
+
+    # --- getters --------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return len(self._half_open)
+
+    def owns(self, cid: int) -> bool:
+        """Whether a half-open handshake uses this connection ID."""
+        return cid in self._half_open
+
+    def half_open(self, local_cid: int) -> Established | None:
+        """See `HandshakeDesk.half_open`."""
+        entry = self._half_open.get(local_cid)
+        return None if entry is None else entry.established
+
+    def next_timeout(self) -> float | None:
+        """When `handle_timeout` should be called next."""
+        return self._half_open.next_expiry
+
+    # --- mutators -------------------------------------------------------------------------------
+
+    def confirm(self, local_cid: int, now: float) -> Established | None:
+        """See `HandshakeDesk.confirm`."""
+        entry = self._half_open.remove(local_cid)
+        if entry is None:
+            return None
+        self._context.count("confirmed")
+        remember(self._spent, entry.digest, self._context.config.max_half_open)
+        established = entry.established
+        if entry.answered == 1:
+            established.handshake_rtt = now - established.now
+        attempt = self._attempts.take(entry.rival)
+        if attempt is not None:
+            self._context.count("attempts_established")
+            established.attempt = attempt.number
+        return established
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._half_open.clear()
+        self._spent.clear()
+
+    # --- inputs ---------------------------------------------------------------------------------
+
+    def handle_timeout(self, now: float) -> None:
+        """Forget what is too old."""
+        self._context.count("half_open_expired", self._half_open.expire(now))
+
+    def on_initiate(self, packet: Initiate, path: bytes, now: float) -> None:
+        """INITIATE arrived: steps 1 to 5."""
+        context = self._context
+        context.count("initiates_received")
+        if not cookie.verify(self._mac1_key, packet.mac1_input, packet.mac1):
+            context.count("initiates_bad_mac1")
+            return
+        if packet.version not in context.versions:
+            self._send_versions(packet, path, now)
+            return
+        if packet.suite != self._suite:
+            # No refusal: a message 2 of the other suite would need a key that this side does not have.
+            context.count("initiates_other_suite")
+            return
+        proven = packet.mac2 != cookie.NO_MAC and self._jar.verify(path[:24], packet.mac2_input, packet.mac2, now)
+        digest = sha256(packet.message).digest()
+        if self._repeat(digest, path, now, proven=proven):
+            return
+        if not self._afford(packet, path, now, proven=proven):
+            return
+        try:
+            responder = Responder(context.static, packet, context.config.preshared_key, context.random)
+        except HandshakeError:
+            context.count("initiates_invalid")
+            return
+        self._consider(responder, packet, path, now, digest=digest, proven=proven)
+
+    # --- within ---------------------------------------------------------------------------------
+
+    def _send_versions(self, packet: Initiate, path: bytes, now: float) -> None:
+        if self._versions_rate.take(now):
+            self._context.count("versions_sent")
+            versions = Versions(packet.src_cid, packet.ephemeral[:16], self._context.versions)
+            self._context.emit(path, versions.encode())
+
+    def _repeat(self, digest: bytes, path: bytes, now: float, *, proven: bool) -> bool:
+        """Step 3: whether this INITIATE is known, and so dealt with."""
+        entry = self._half_open.find(digest)
+        if entry is not None:
+            if proven:
+                self._half_open.prove(entry, now)
+            entry.answered += 1
+            self._context.count("responds_repeated")
+            self._context.emit(path, entry.respond)
+            return True
+        if digest in self._spent:
+            self._context.count("initiates_replayed")
+            return True
+        return False
+
+    def _afford(self, packet: Initiate, path: bytes, now: float, *, proven: bool) -> bool:
+        """Step 4: whether this INITIATE is worth four X25519 now; if not, it is answered or dropped."""
+        if self._context.congested:
+            self._context.count("outgoing_dropped")
+            return False
+        if proven:
+            if self._proven_rate.take(path[:24], now):
+                return True
+            self._context.count("initiates_limited")
+            return False
+        if self._half_open.crowded or not self._unproven_rate.take(now):
+            self._demand_proof(packet, path, now)
+            return False
+        return True
+
+    def _demand_proof(self, packet: Initiate, path: bytes, now: float) -> None:
+        """COOKIE: no state is kept and no X25519 computed."""
+        context = self._context
+        salt = context.random(cookie.SALT_SIZE)
+        proof = self._jar.cookie(path[:24], now)
+        sealed = cookie.seal_cookie(bytes(context.public), salt, packet.mac1, proof)
+        context.count("cookies_sent")
+        context.emit(path, Cookie(packet.src_cid, salt, sealed).encode())
+
+    def _consider(
+        self, responder: Responder, packet: Initiate, path: bytes, now: float, *, digest: bytes, proven: bool
+    ) -> None:
+        """Steps 5 to 7: message 1 is authentic, although perhaps a replay."""
+        try:
+            offered = responder.read_offer()
+        except WireError as error:
+            self._refuse(responder, packet, path, Refused(Refusal.PARAMETERS, error.reason))
+            return
+        context = self._context
+        peer = responder.peer_key
+        if offered.attempt is not None and self._attempts.superseded(peer, offered.attempt):
+            context.count("initiates_superseded")
+            return
+        # Simultaneous open: the lower key stays initiator, if it dials where the peer's INITIATE comes from.
+        # If not, its own may never arrive, and only the peer's path is known to work: then answer as well, and
+        # whichever comes first counts. (An endpoint that dials itself has to answer itself.)
+        rival = None if peer == context.public else self._attempts.to(peer)
+        first = rival is not None and bytes(context.public) < bytes(peer)
+        if rival is not None and first and rival.path[:24] == path[:24]:
+            context.count("initiates_crossed")
+            self._attempts.nudge(rival, now)
+            return
+        verdict = negotiation.judge(offered, context.config, packet.version, context.versions)
+        if not isinstance(verdict, Refused) and self._admit is not None:
+            refused = self._admit(peer, path[:24])
+            if refused is not None:
+                verdict = Refused(*refused)
+        if isinstance(verdict, Refused):
+            self._refuse(responder, packet, path, verdict)
+            return
+        local_cid = context.new_cid()
+        answered = negotiation.answer(
+            context.config,
+            context.versions,
+            context.reset_token(local_cid),
+            context.receive_buffer,
+            path[:24],
+            verdict,
+            (packet.src_cid, local_cid),
+            None if rival is None else rival.name,
+        )
+        datagram = responder.respond(packet.src_cid, local_cid, answered)
+        send_secret, receive_secret = responder.secrets()
+        established = Established(
+            is_initiator=False,
+            local_cid=local_cid,
+            remote_cid=packet.src_cid,
+            path=path,
+            send_secret=send_secret,
+            receive_secret=receive_secret,
+            aead=verdict,
+            peer_key=peer,
+            local_parameters=answered,
+            peer_parameters=offered,
+            attempt=None,
+            handshake_rtt=None,
+            now=now,
+        )
+        entry = HalfOpen(digest, datagram, established, None if rival is None else rival.number, proven)
+        context.count("half_open_evicted", self._half_open.add(entry, now))
+        context.count("responds_sent")
+        context.emit(path, datagram)
+        if rival is not None and not first:
+            self._attempts.give_way(rival, now)
+
+    def _refuse(self, responder: Responder, packet: Initiate, path: bytes, refused: Refused) -> None:
+        """Decline; nothing is kept, so the connection ID means nothing."""
+        cid = self._context.new_cid()
+        payload = negotiation.refusal(refused, self._context.versions, (packet.src_cid, cid))
+        self._context.count("refused")
+        self._context.emit(path, responder.respond(packet.src_cid, cid, payload))
