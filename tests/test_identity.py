@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import copy
 import os
 import pickle
 import stat
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -46,6 +48,13 @@ def test_a_public_key_survives_its_text_and_its_bytes(raw: bytes) -> None:
     assert PublicKey.parse(str(key)) == key == PublicKey(bytes(key))
     assert hash(PublicKey(raw)) == hash(key)
     assert str(key).startswith("bw1")
+
+
+def test_the_text_form_is_the_documented_one() -> None:
+    raw = bytes(PAIR.public)
+    checksum = crc32(b"bw1" + raw).to_bytes(4, "little")
+    assert str(PAIR.public) == "bw1" + base64.b32encode(raw + checksum).decode().lower().rstrip("=")
+    assert len(str(PAIR.public)) == 61
 
 
 @given(raws, st.sampled_from([" ", "\n", "\t", " \n "]), st.integers(1, 20))

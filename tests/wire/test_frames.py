@@ -269,6 +269,13 @@ def test_an_ack_never_outgrows_its_room_and_keeps_the_highest_ranges(
         assert len(frames.encode_ack(ranges[:1], delay, ecn)) > room
 
 
+@given(ack_ranges(most=frames.MAX_ACK_RANGES), numbers)
+def test_an_ack_that_fits_its_room_exactly_is_written_whole(ranges: list[tuple[int, int]], delay: int) -> None:
+    whole = frames.encode_ack(ranges, delay)
+    assert frames.encode_ack(ranges, delay, room=len(whole)) == whole
+    assert len(frames.encode_ack(ranges, delay, room=len(whole) - 1)) < len(whole)
+
+
 def test_an_ack_is_written_with_64_ranges_at_most_and_read_with_any_number() -> None:
     ranges = [(n * 10, n * 10 + 3) for n in range(1000, 0, -1)]
     ((_, _, _, read_ranges, _),) = frames.parse(frames.encode_ack(ranges, 0))
