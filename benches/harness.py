@@ -1,0 +1,182 @@
+"""Starts peers as processes, runs tasks against them in turn, and takes medians."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+from typing import Any, Self
+
+from benches.peers import PeerChoice
+from benches.peers.certificate import use_aes_128
+
+__all__ = ["BenchError", "ServerProcess", "compare", "middle", "missing", "servers"]
+
+ROOT = Path(__file__).resolve().parent.parent
+
+DISTRIBUTION_MODULES = {"uvloop": "uvloop", "aioquic": "aioquic", "qh3": "qh3", "pyzmq": "zmq"}
+
+TIMEOUT = 300.0
+"""Seconds after which one task is given up: a peer that hangs must not hang the report."""
+
+Result = dict[str, Any]
+
+
+class BenchError(Exception):
+    """A peer did not do its work; the message says which, and what it printed."""
+
+
+def missing(choice: PeerChoice) -> str:
+    """Why this peer cannot run here, or ""."""
+    module = DISTRIBUTION_MODULES.get(choice.needs, "burstwire")
+    if importlib.util.find_spec(module) is None:
+        return f"{choice.needs or module} is not installed"
+    if importlib.util.find_spec(f"benches.peers.{choice.module}") is None:
+        return f"benches.peers.{choice.module} does not exist"
+    return ""
+
+
+def _environment() -> dict[str, str]:
+    global _openssl
+    if _openssl is None:
+        _openssl = use_aes_128()
+    return {**os.environ, "OPENSSL_CONF": str(_openssl), "PYTHONUNBUFFERED": "1"}
+
+
+_openssl: Path | None = None
+
+
+def _command(choice: PeerChoice, extra: tuple[str, ...]) -> list[str]:
+    return [sys.executable, "-m", f"benches.peers.{choice.module}", *choice.options, *extra]
+
+
+class ServerProcess:
+    """The answering side of a peer, as long as the `with` block runs."""
+
+    def __init__(self, choice: PeerChoice, *extra: str) -> None:
+        self.choice = choice
+        self.extra = extra
+        self._process: subprocess.Popen[str] | None = None
+        self.info = ""
+
+    def __enter__(self) -> Self:
+        self._process = subprocess.Popen(
+            [*_command(self.choice, self.extra), "serve"],
+            cwd=ROOT, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.info = self._line()
+        return self
+
+    def _line(self, timeout: float = 30.0) -> str:
+        process = self._process
+        assert process is not None
+        assert process.stdout is not None
+        timer = threading.Timer(timeout, process.kill)
+        timer.start()
+        try:
+            line = process.stdout.readline()
+        finally:
+            timer.cancel()
+        if not line:
+            raise BenchError(f"{self.choice.name}: the server ended with code {process.wait()}")
+        return line
+
+    @property
+    def pid(self) -> int:
+        """The process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def report(self) -> Result:
+        """Counters and memory of the server now; raises `BenchError` when one of its connections failed."""
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        process.stdin.write("report\n")
+        process.stdin.flush()
+        report: Result = json.loads(self._line())
+        if report["failures"]:
+            raise BenchError(f"{self.choice.name}: on the server {'; '.join(report['failures'][:3])}")
+        return report
+
+    def run(self, task: str, count: int, *extra: str, timeout: float = TIMEOUT) -> Result:
+        """One task from a new client process."""
+        command = [*_command(self.choice, self.extra), "run", task, "--info", self.info, "--count", str(count), *extra]
+        try:
+            done = subprocess.run(
+                command, cwd=ROOT, env=_environment(), capture_output=True, text=True, timeout=timeout, check=False
+            )
+        except subprocess.TimeoutExpired:
+            raise BenchError(f"{self.choice.name}: {task} took more than {timeout:g} s") from None
+        lines = done.stdout.splitlines()
+        if done.returncode or not lines:
+            raise BenchError(f"{self.choice.name}: {task} failed: {done.stderr.strip()[-2000:] or done.returncode}")
+        result: Result = json.loads(lines[-1])
+        return result
+
+    @contextlib.contextmanager
+    def idle(self, count: int) -> Iterator[Result]:
+        """`count` idle connections from a client process, as long as the block runs."""
+        command = [*_command(self.choice, self.extra), "run", "idle", "--info", self.info, "--count", str(count)]
+        process = subprocess.Popen(
+            command, cwd=ROOT, env=_environment(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout is not None
+        timer = threading.Timer(TIMEOUT, process.kill)
+        timer.start()
+        try:
+            line = process.stdout.readline()
+            if not line:
+                raise BenchError(f"{self.choice.name}: the client of idle connections ended with {process.wait()}")
+            yield json.loads(line)
+        finally:
+            timer.cancel()
+            _end(process)
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            _end(self._process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Closing its input ends a peer; one that does not listen is killed."""
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()
+    try:
+        process.wait(15)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    if process.stdout is not None:
+        process.stdout.close()
+
+
+@contextlib.contextmanager
+def servers(choices: list[PeerChoice], *extra: str) -> Iterator[dict[str, ServerProcess]]:
+    """The servers of all these peers, by name. They idle while it is not their turn."""
+    with contextlib.ExitStack() as stack:
+        yield {choice.name: stack.enter_context(ServerProcess(choice, *extra)) for choice in choices}
+
+
+def compare(
+    running: dict[str, ServerProcess], task: str, counts: dict[str, int], rounds: int, *extra: str
+) -> dict[str, list[Result]]:
+    """The same task on every peer in turn, `rounds` times: what disturbs the machine disturbs all of them."""
+    results: dict[str, list[Result]] = {name: [] for name in running}
+    for _ in range(rounds):
+        for name, server in running.items():
+            results[name].append(server.run(task, counts[name], *extra))
+    return results
+
+
+def middle(results: list[Result], key: str) -> float:
+    """The median of one figure."""
+    return median(result[key] for result in results)
