@@ -79,8 +79,8 @@ class RecvHalf:
 
     @property
     def at_end(self) -> bool:
-        """Whether every byte up to the end was read."""
-        return self.final_size is not None and self.read_offset == self.final_size
+        """Whether every byte up to the end was read; never after a reset, which gives a final size but no end."""
+        return self.read_offset == self.final_size and self.reset_code is None
 
     @property
     def complete(self) -> bool:

@@ -146,16 +146,13 @@ class Stream:
     def _nothing_left(self) -> bool:
         half = self.receiving
         half.announced = False
-        if half.at_end or half.stop_code is not None:
+        if half.at_end or half.stop_code is not None or half.reset_code is not None:
             if not half.end_read:
                 half.end_read = True
                 self.connection.stream_ended(self)
+            if half.reset_code is not None and half.stop_code is None:
+                raise StreamReset(half.reset_code)
             return True
-        if half.reset_code is not None:
-            if not half.end_read:
-                half.end_read = True
-                self.connection.stream_ended(self)
-            raise StreamReset(half.reset_code)
         if self.connection.error is not None:
             raise self.connection.error
         return False
