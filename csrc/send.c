@@ -160,6 +160,12 @@ static int send_one(bw_socket *s, const bw_ring *ring, bw_train *t, bool ecn, bo
     return sent;
 }
 
+/* What a local address that this machine no longer has looks like: EINVAL, or on later kernels as if there were no route. */
+static bool may_be_source(int error)
+{
+    return error == EINVAL || error == ENETUNREACH || error == EADDRNOTAVAIL;
+}
+
 static int32_t blocked(int error)
 {
     if (error == EAGAIN || error == EWOULDBLOCK)
@@ -181,7 +187,15 @@ static bool settle(bw_socket *s, const bw_ring *ring, bw_train *t, int error)
     const bool ecn = has_ecn(s, t);
     const bool source = has_source(s, t);
     int now = error;
-    if (error == ECONNREFUSED) {
+    if (source && may_be_source(error) && error != EINVAL) {
+        const int sent = send_one(s, ring, t, ecn, false);
+        if (sent > 0) {
+            t->flags |= BW_TRAIN_NO_SOURCE;
+            stats->source_fallbacks++;
+            return true;
+        }
+        now = -sent;
+    } else if (error == ECONNREFUSED) {
         /* Not about this packet: an ICMP answer to an earlier one, which the kernel hands over in its place. Once more. */
         const int sent = send_one(s, ring, t, ecn, source);
         if (sent > 0)
@@ -220,7 +234,7 @@ static bool settle(bw_socket *s, const bw_ring *ring, bw_train *t, int error)
                 return true;
             }
             now = -sent;
-            if (now != EINVAL && now != EIO)
+            if (now != EINVAL && now != EIO && !(source && may_be_source(now)))
                 break;
         }
     }
