@@ -52,8 +52,8 @@ MAX_PROMPT_RESENDS: Final = 4
 """Resends at once upon a new cookie, for each attempt; a forger on the path must not make us a firehose."""
 
 VERSIONS_GRACE: Final = 0.5
-"""VERSIONS is not authenticated, so when it leaves no version to offer, a RESPOND still counts for this long
-(seconds): above nearly every round trip. Whoever merely sees our packets cannot end an attempt."""
+"""VERSIONS is not authenticated, so when it leaves no version to offer, a genuine answer still counts for this
+long (seconds): above nearly every round trip. Whoever merely sees our packets cannot end an attempt."""
 
 MAX_SUPERSEDED: Final = 1024
 """Attempts of peers that gave way to ours, remembered so that a late copy of theirs is known."""
@@ -86,7 +86,7 @@ class Attempt:
         deadline: when they are over.
         initiators: its INITIATEs by version, the one being sent last. The others still take a RESPOND, so that
             a forged VERSIONS does no harm.
-        doom: the error to end with at the deadline, after VERSIONS without a common version.
+        doom: when to end and with which error, after VERSIONS that left no version to offer.
         wait: the next back-off.
         due: when its timer fires; other entries of the timer heap are stale.
         sent: INITIATEs sent.
@@ -110,7 +110,7 @@ class Attempt:
     timeout: float
     deadline: float
     initiators: list[Initiator]
-    doom: TransportError | None = None
+    doom: tuple[float, TransportError] | None = None
     wait: float = FIRST_BACKOFF
     due: float = 0.0
     sent: int = 0
@@ -249,8 +249,10 @@ class Attempts:
             if self._is_stale(due, number):
                 continue
             attempt = self._by_number[number]
-            if now >= attempt.deadline:
-                self._fail(attempt, attempt.doom or HandshakeTimeout(self._why_nothing(attempt)))
+            if attempt.doom is not None and now >= attempt.doom[0]:
+                self._fail(attempt, attempt.doom[1])
+            elif now >= attempt.deadline:
+                self._fail(attempt, HandshakeTimeout(self._why_nothing(attempt)))
             else:
                 self._send(attempt, now)
 
@@ -320,7 +322,7 @@ class Attempts:
     def on_versions(self, packet: Versions, now: float) -> None:
         """VERSIONS arrived: offer the best version in common that was not offered yet, or give up."""
         attempt = self._by_cid.get(packet.dst_cid)
-        if attempt is None or attempt.doom is not None or not attempt.initiators[-1].believes(packet):
+        if attempt is None or not attempt.initiators[-1].believes(packet):
             self._context.count("versions_ignored")
             return
         self._context.count("versions_received")
@@ -333,10 +335,11 @@ class Attempts:
                 f"{negotiation.listed(packet.versions)}, this side {negotiation.listed(versions)}; "
                 f"one of the two must be upgraded"
             )
-            attempt.doom = VersionMismatch(packet.versions, message)
-            attempt.deadline = min(attempt.deadline, now + VERSIONS_GRACE)
-            self._arm(attempt, attempt.deadline)
+            if attempt.doom is None:
+                attempt.doom = now + VERSIONS_GRACE, VersionMismatch(packet.versions, message)
+                self._arm(attempt, attempt.due)
             return
+        attempt.doom = None
         # The prologue differs, so a new ephemeral key: the old one would seal two texts under one nonce.
         attempt.initiators.append(
             self._make_initiator(attempt.peer_key, attempt.path[:24], attempt.local_cid, version, attempt.name)
@@ -376,7 +379,8 @@ class Attempts:
         self._context.emit(attempt.path, attempt.initiators[-1].datagram(attempt.cookie))
 
     def _arm(self, attempt: Attempt, due: float) -> None:
-        attempt.due = min(due, attempt.deadline)
+        end = attempt.deadline if attempt.doom is None else min(attempt.doom[0], attempt.deadline)
+        attempt.due = min(due, end)
         heappush(self._timers, (attempt.due, attempt.number))
         if len(self._timers) > 64 + 2 * len(self._by_number):
             # Cancelled attempts and moved timers leave stale entries behind; do not let them pile up.

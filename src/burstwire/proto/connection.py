@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from burstwire.config import MIN_DATAGRAM_SIZE, Config
 from burstwire.core.counter import CounterPool
-from burstwire.core.ring import BufferRing
 from burstwire.crypto.keys import GENERATION_BITS, INTEGRITY_LIMITS, TrafficKeys
 from burstwire.errors import (
     IdleTimeout,
@@ -145,7 +144,6 @@ class Connection:
         self.paths = Paths(self, random)
         self.inbound = Inbound(self)
         self.outbound = Outbound(self)
-        self.intake_ring: BufferRing = None  # type: ignore[assignment]  # set with every batch, before it is read
 
         self.streams = StreamTable(self)
         self.flow = FlowControl(self)

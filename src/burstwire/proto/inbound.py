@@ -28,6 +28,9 @@ __all__ = ["Inbound"]
 WAKE_WRITER_SHARE = 8
 """A writer is woken when this part of the send buffer is free (or all of it): waking it for every ACK costs more."""
 
+RECEIVING = frozenset((f.STREAM, f.RESET_STREAM, f.CLOSE))
+"""Frames that change what a stream has received."""
+
 VARINT4 = 0x80000000
 VARINT8 = 0xC000000000000000
 """The length bits of the varints in a run's frame header."""
@@ -125,12 +128,17 @@ class Inbound:
                 self._eliciting += taken.bit_count()
                 if more or fin:
                     connection.stream_arrived(g.stream)
-            rest = g.opened & ~taken
-            if rest and connection.listening:
-                ring = connection.intake_ring
-                for low, high in bit_runs(rest):
-                    for i in range(low, high):
-                        self._packet(ring, g.slot, g.start + i * g.size, g.last if i == g.count - 1 else g.size, now)
+        except WireError as error:
+            connection.fail(error.code, error.reason, now)
+
+    def left_over(self, intake: Intake, gathering: Gathering, rest: int, now: float) -> None:
+        """Packets of a gathered run that were not bulk data of its stream after all."""
+        connection = self.connection
+        try:
+            if connection.listening:
+                self._packets(
+                    intake, gathering.slot, gathering.start, gathering.size, gathering.last, gathering.count, rest, now
+                )
         except WireError as error:
             connection.fail(error.code, error.reason, now)
 
@@ -157,12 +165,9 @@ class Inbound:
     ) -> None:
         """Gives a run to the intake if it looks like bulk data of one stream, else reads its packets one by one."""
         connection = self.connection
-        connection.intake_ring = ring
         first = (opened & -opened).bit_length() - 1
         if count > 1 and size > RUN_OVERHEAD and (first < count - 1 or last > RUN_OVERHEAD):
-            kind, stream_id, offset = f.RUN_FRAME.unpack_from(
-                ring.views[slot], start + first * size + HEADER.size
-            )
+            kind, stream_id, offset = f.RUN_FRAME.unpack_from(ring.views[slot], start + first * size + HEADER.size)
             if kind & 0xFE == 0x0C and stream_id >> 30 == 2 and offset >> 62 == 3:
                 chunk = size - RUN_OVERHEAD
                 base = (offset ^ VARINT8) - first * chunk
@@ -170,9 +175,15 @@ class Inbound:
                 if base >= 0 and stream is not None and stream.receiving.stop_code is None:
                     self._gather(intake, stream, base, slot, start, size, last, count, opened)
                     return
-        for low, high in bit_runs(opened):
+        self._packets(intake, slot, start, size, last, count, opened, now)
+
+    def _packets(
+        self, intake: Intake, slot: int, start: int, size: int, last: int, count: int, mask: int, now: float
+    ) -> None:
+        """Reads the packets in `mask` of a run one by one."""
+        for low, high in bit_runs(mask):
             for i in range(low, high):
-                self._packet(ring, slot, start + i * size, last if i == count - 1 else size, now)
+                self._packet(intake, slot, start + i * size, last if i == count - 1 else size, now)
 
     def _farewell(self, ring: BufferRing, slot: int, start: int, size: int, now: float) -> None:
         """After our CLOSE only the peer's matters: once both have said it, nobody waits for the other any more."""
@@ -195,23 +206,21 @@ class Inbound:
     ) -> None:
         half = stream.receiving
         high = min(half.max_data, base + count * (size - RUN_OVERHEAD))
-        if not half.fits(high):
+        if intake.full or not half.fits(high):
             # Growing moves the ring, and what was added before still points into the old one.
             intake.flush()
         ring = half.ring_for(max(high, half.read_offset + 1))
         low = half.read_offset
         intake.add(
-            Gathering(self, stream, base, slot, start, size, last, count, opened),
-            ring.address,
-            ring.mask,
+            Gathering(self, stream, ring, base, slot, start, size, last, count, opened),
             low,
             max(low, high),
         )
 
-    def _packet(self, ring: BufferRing, slot: int, start: int, size: int, now: float) -> None:
+    def _packet(self, intake: Intake, slot: int, start: int, size: int, now: float) -> None:
         """Reads one opened packet frame by frame."""
         connection = self.connection
-        payload = ring.views[slot][start + HEADER.size : start + size - TAG]
+        payload = intake.views[slot][start + HEADER.size : start + size - TAG]
         eliciting = False
         for frame in f.parse(payload):
             kind = frame[0]
@@ -220,6 +229,8 @@ class Inbound:
             if kind == f.ACK:
                 self._ack(frame, now)
                 continue
+            if kind in RECEIVING:
+                intake.flush()  # what came before it first: these frames may replace a ring, or end everything
             if kind == f.CLOSE:
                 connection.peer_closed(frame[1], frame[3], frame[4], now)
                 return

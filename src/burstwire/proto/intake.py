@@ -13,6 +13,7 @@ from burstwire.core.ring import BufferRing
 from burstwire.core.run import GatherTable
 
 if TYPE_CHECKING:
+    from burstwire.core.ring import StreamRing
     from burstwire.proto.connection import Connection
     from burstwire.proto.inbound import Inbound
     from burstwire.proto.streams import Stream
@@ -29,17 +30,19 @@ class Gathering:
     Attributes:
         inbound: whose run it is.
         stream: where the data go.
+        target: its ring as it is now, kept alive until the copy is done.
         offset: stream offset of the run's first packet.
         slot, start, size, last, count: where the run lies (see `RunTable`).
         opened: mask of the packets that verified and are new.
     """
 
-    __slots__ = ("count", "inbound", "last", "offset", "opened", "size", "slot", "start", "stream")
+    __slots__ = ("count", "inbound", "last", "offset", "opened", "size", "slot", "start", "stream", "target")
 
     def __init__(
         self,
         inbound: Inbound,
         stream: Stream,
+        target: StreamRing,
         offset: int,
         slot: int,
         start: int,
@@ -50,6 +53,7 @@ class Gathering:
     ) -> None:
         self.inbound = inbound
         self.stream = stream
+        self.target = target
         self.offset = offset
         self.slot = slot
         self.start = start
@@ -66,6 +70,8 @@ class Intake:
         self._table = GatherTable(CAPACITY)
         self._gatherings: list[Gathering] = []
         self.ring: BufferRing | None = None
+        self.views: tuple[memoryview, ...] = ()
+        """The slots of the ring."""
         self.now = 0.0
         self.touched: dict[Inbound, None] = {}
         """Connections that received something, in order."""
@@ -73,20 +79,39 @@ class Intake:
     def begin(self, ring: BufferRing, now: float) -> None:
         """Starts a batch whose runs lie in `ring`."""
         self.ring = ring
+        self.views = ring.views
         self.now = now
 
-    def add(self, gathering: Gathering, dst: int, dst_mask: int, low: int, high: int) -> None:
-        """Adds a run; `dst` and `dst_mask` are the stream ring's, [low, high) what it takes."""
-        if len(self._gatherings) >= CAPACITY:
-            self.flush()
+    @property
+    def full(self) -> bool:
+        """Whether `flush` must come before the next `add`: before anything about its run is looked up."""
+        return len(self._gatherings) >= CAPACITY
+
+    def add(self, gathering: Gathering, low: int, high: int) -> None:
+        """Adds a run; [low, high) is what the stream's ring takes."""
         g = gathering
         self._table.append(
-            g.opened, g.offset, dst, dst_mask, low, high, g.stream.id, g.slot, g.start, g.size, g.last, g.count
+            g.opened,
+            g.offset,
+            g.target.address,
+            g.target.mask,
+            low,
+            high,
+            g.stream.id,
+            g.slot,
+            g.start,
+            g.size,
+            g.last,
+            g.count,
         )
         self._gatherings.append(g)
 
     def flush(self) -> None:
-        """Copies what was added and tells the connections."""
+        """Copies what was added and tells the connections.
+
+        All bytes are noted before a packet that was not bulk data is read, because its frames may have a stream's
+        ring replaced, and only what was noted moves to the new one.
+        """
         gatherings = self._gatherings
         if not gatherings:
             return
@@ -96,10 +121,16 @@ class Intake:
         table = self._table
         table.run(ring)
         self._gatherings = []
+        rests: list[tuple[Gathering, int]] = []
         for index, gathering in enumerate(gatherings):
             taken, fin = table.result(index)
             gathering.inbound.gathered(gathering, taken, bool(fin), self.now)
+            rest = gathering.opened & ~taken
+            if rest:
+                rests.append((gathering, rest))
         table.clear()
+        for gathering, rest in rests:
+            gathering.inbound.left_over(self, gathering, rest, self.now)
 
     def finish(self) -> list[Connection]:
         """Ends the batch: everything is delivered, every connection that was touched has decided about its ACK."""
@@ -110,4 +141,5 @@ class Intake:
             touched.append(inbound.connection)
         self.touched.clear()
         self.ring = None
+        self.views = ()
         return touched

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from burstwire.config import MIN_DATAGRAM_SIZE
 from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto.outbox import MAX_SEGMENTS, Outbox
 from burstwire.proto.sent import SentRecord
@@ -186,15 +185,15 @@ class Outbound:
         return full
 
     def _challenges(self, now: float, outbox: Outbox) -> None:
-        """Path validation: packets of 1,200 bytes to the address in question, not counted against the path in use."""
+        """Path validation: packets to the address in question, not counted against the path in use."""
         connection = self.connection
         outgoing = connection.paths.outgoing
         while outgoing and outbox.room:
-            path, frame = outgoing.popleft()
+            path, frame, size = outgoing.popleft()
             first, count = self._numbers(1)
             if not count:
                 return
-            padding = f.encode_padding(MIN_DATAGRAM_SIZE - DATA_OVERHEAD - len(frame))
+            padding = f.encode_padding(size - DATA_OVERHEAD - len(frame))
             aead = connection.keys.sealer(first >> GENERATION_BITS)
             self.size += outbox.packet(path, 0, aead, connection.remote_cid, first, frame + padding)
             self.packets += 1

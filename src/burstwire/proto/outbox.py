@@ -15,10 +15,9 @@ Invariants:
 
 from __future__ import annotations
 
-from burstwire.crypto.aead import Aead
-
 from burstwire.core.ring import BufferRing, StreamRing
 from burstwire.core.run import FillTable, TrainTable
+from burstwire.crypto.aead import Aead
 from burstwire.wire.header import DATA, HEADER, TAG
 
 __all__ = ["MAX_SEGMENTS", "Outbox"]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from burstwire.config import MIN_DATAGRAM_SIZE
 from burstwire.wire.frames import encode_path_challenge, encode_path_response
+from burstwire.wire.header import DATA_OVERHEAD
 
 if TYPE_CHECKING:
     from burstwire.proto.connection import Connection
@@ -29,6 +30,10 @@ AMPLIFICATION = 3
 """Times the bytes received that an unproven address is sent (RFC 9000 §8.1)."""
 
 
+SMALLEST = DATA_OVERHEAD + 9
+"""Bytes of a packet with nothing but a challenge."""
+
+
 class Paths:
     """The path in use and the one that is being tried.
 
@@ -37,7 +42,7 @@ class Paths:
         random: a source of random bytes.
 
     Attributes:
-        outgoing: (path, frame) of validation frames to be sent in packets of their own.
+        outgoing: (path, frame, bytes of the packet) of validation frames to be sent in packets of their own.
         candidate: the path that is being tried, or None.
         moves: how often the peer's address changed.
     """
@@ -47,7 +52,7 @@ class Paths:
     def __init__(self, connection: Connection, random: Callable[[int], bytes]) -> None:
         self._connection = connection
         self._random = random
-        self.outgoing: deque[tuple[bytes, bytes]] = deque()
+        self.outgoing: deque[tuple[bytes, bytes, int]] = deque()
         self.candidate: bytes | None = None
         self._challenge = b""
         self._credit = 0
@@ -67,15 +72,16 @@ class Paths:
             self._credit = 0
         if path == self.candidate:
             self._credit += AMPLIFICATION * size
-            if self._credit >= MIN_DATAGRAM_SIZE and len(self.outgoing) < MAX_WAITING:
-                self._credit -= MIN_DATAGRAM_SIZE
-                self.outgoing.append((path, encode_path_challenge(self._challenge)))
+            room = min(self._credit, MIN_DATAGRAM_SIZE)
+            if room >= SMALLEST and len(self.outgoing) < MAX_WAITING:
+                self._credit -= room
+                self.outgoing.append((path, encode_path_challenge(self._challenge), room))
                 connection.wake()
 
     def challenged(self, path: bytes, data: bytes) -> None:
         """PATH_CHALLENGE: answer with the same data, to where it came from (RFC 9000 §8.2.2)."""
         if len(self.outgoing) < MAX_WAITING:
-            self.outgoing.append((path, encode_path_response(data)))
+            self.outgoing.append((path, encode_path_response(data), MIN_DATAGRAM_SIZE))
             self._connection.wake()
 
     def answered(self, data: bytes, now: float) -> None:

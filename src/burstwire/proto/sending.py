@@ -110,7 +110,7 @@ class SendHalf:
     @property
     def finished(self) -> bool:
         """Whether nothing will ever be sent on this half again: the states Data Recvd and Reset Recvd."""
-        return self.fin_acked or self.reset_acked
+        return self.reset_acked or (self.fin_acked and self.base == self.fin_offset)
 
     @property
     def pending(self) -> bool:
@@ -150,7 +150,7 @@ class SendHalf:
 
     def reset(self, code: int) -> bool:
         """Abandons what was not acknowledged; returns whether RESET_STREAM is to be sent."""
-        if self.reset_code is not None or self.fin_acked:
+        if self.reset_code is not None or self.finished:
             return False
         self.reset_code = code
         self.fin_pending = False
@@ -192,8 +192,8 @@ class SendHalf:
             if length:
                 self.resend.remove(offset, end)
         if fin:
-            self.fin_acked = self.base == self.fin_offset
-            self.fin_pending = self.fin_pending and not self.fin_acked
+            self.fin_acked = True
+            self.fin_pending = False
 
     def on_lost(self, offset: int, length: int, fin: bool) -> None:
         """Notes that [offset, offset + length) has to be sent again, as far as it was not acknowledged meanwhile."""

@@ -216,7 +216,6 @@ class SentLog:
         deadline: float | None = None
         largest = self.largest_acked
         limit = self.largest_order - threshold
-        before = now - delay
         for record in self.records:
             if record.first > largest:
                 break
@@ -224,11 +223,11 @@ class SentLog:
             if not pending:
                 continue
             below = min(record.count, largest - record.first)
-            if record.time > before:
+            when = record.time + delay  # compared as it is given out, or rounding makes the timer come too early
+            if when > now:
                 candidates = pending & ((1 << below) - 1)
                 below = min(below, max(0, limit - record.order + 1))
                 if candidates & ~((1 << below) - 1):
-                    when = record.time + delay
                     deadline = when if deadline is None else min(deadline, when)
             mask = pending & ((1 << below) - 1)
             if mask:
