@@ -18,7 +18,8 @@
 #define LIMIT (UINT64_C(1) << BW_COUNTER_BITS)
 
 struct bw_counters {
-    _Atomic uint64_t *words;   /* words[0]: alive; words[1 + index]: next counter + 1 */
+    void *memory;
+    _Atomic uint64_t *words;   /* the same: words[0] is 1 while alive, words[1 + index] the next counter + 1 */
     size_t bytes;
     uint32_t capacity;
     bool wiped_on_fork;        /* by the kernel */
@@ -45,6 +46,7 @@ bw_counters *bw_counters_new(uint32_t capacity)
     counters->wiped_on_fork = madvise(memory, counters->bytes, MADV_WIPEONFORK) == 0;
 #endif
     counters->owner = getpid();
+    counters->memory = memory;
     counters->words = memory;
     atomic_store(&counters->words[0], 1);
     return counters;
@@ -54,7 +56,7 @@ void bw_counters_free(bw_counters *counters)
 {
     if (!counters)
         return;
-    munmap((void *)counters->words, counters->bytes);
+    munmap(counters->memory, counters->bytes);
     free(counters);
 }
 

@@ -23,14 +23,16 @@ def pytest_report_header() -> str:
 
 
 def pytest_sessionstart() -> None:
-    """BURSTWIRE_TESTED names the directory that the extension must come from, so that no test run tests another."""
-    expected = os.environ.get("BURSTWIRE_TESTED")
-    if expected:
-        from burstwire.core import _burstwire
+    """A run must test what it says: BURSTWIRE_TESTED names the directory that the extension comes from, and with
+    BURSTWIRE_SANITIZE=1 it must have been built with the sanitizers."""
+    from burstwire.core import _burstwire
 
-        found = Path(_burstwire.__file__).resolve()
-        if not found.is_relative_to(Path(expected).resolve()):
-            raise pytest.UsageError(f"the extension comes from {found}, not from {expected}")
+    found = Path(_burstwire.__file__).resolve()
+    expected = os.environ.get("BURSTWIRE_TESTED")
+    if expected and not found.is_relative_to(Path(expected).resolve()):
+        raise pytest.UsageError(f"the extension comes from {found}, not from {expected}")
+    if os.environ.get("BURSTWIRE_SANITIZE") == "1" and b"__asan_init" not in found.read_bytes():
+        raise pytest.UsageError(f"{found} was built without the sanitizers")
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What happens when the kernel refuses: each function runs in a process of its own, with refusing.c before the C library.
+"""What happens when the kernel refuses: each function runs in a process of its own, behind refusing.c.
 
 LD_PRELOAD=refusing.so python refusals.py NAME [ARGUMENTS]
 """

@@ -1,0 +1,92 @@
+# Every target makes what it needs: a virtual environment in .venv and the packages of the extras it names.
+#   make run            the example
+#   make test           the tests
+#   make bench          the benchmarks
+#   make lint           ruff, mypy, and the C core with warnings as errors
+#   make wheel          sdist and wheel in dist/
+#   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS=tests/core)
+#   make test-pythons   the abi3 wheel on every CPython >= 3.11 that is found
+#   make clean
+
+PYTHON ?= python3
+CC ?= cc
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := .build
+SANITIZE_TESTS ?= tests/core
+PYTEST_OPTIONS ?=
+
+C_SOURCES := $(wildcard csrc/*.c)
+C_HEADERS := $(wildcard csrc/*.h)
+C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+            -Wcast-qual -Wpointer-arith -Werror
+
+.PHONY: run test bench lint lint-c wheel clean test-sanitize test-pythons check-tools
+.DELETE_ON_ERROR:
+
+# --- what must be there before anything is built -------------------------------------------------------------------
+
+check-tools:
+	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON) (CPython 3.11 or later)"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "too old: $$($(PYTHON) -V); CPython 3.11 or later is needed (set PYTHON=...)"; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null \
+	  || { echo "missing: the venv module of $(PYTHON) (Debian: apt install python3-venv)"; exit 1; }
+	@command -v $(CC) >/dev/null || { echo "missing: a C compiler, $(CC) (Debian: apt install gcc)"; exit 1; }
+	@$(PYTHON) -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	  || { echo "missing: Python.h for $(PYTHON) (Debian: apt install python3-dev)"; exit 1; }
+
+$(BIN)/python: | check-tools
+	$(PYTHON) -m venv $(VENV)
+
+# One stamp for each set of extras; the extension is built anew when its sources change.
+$(VENV)/installed-%: $(BIN)/python pyproject.toml setup.py src/burstwire/_build.py $(C_SOURCES) $(C_HEADERS)
+	$(BIN)/python -m pip install --quiet --editable '.[$*]'
+	@touch $@
+
+# --- targets -------------------------------------------------------------------------------------------------------
+
+run: $(VENV)/installed-cli
+	$(BIN)/python examples/run.py
+
+test: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests
+
+bench: $(VENV)/installed-bench
+	$(BIN)/python -m benches
+
+lint: lint-c $(VENV)/installed-lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+lint-c: | check-tools
+	@mkdir -p $(BUILD)/lint
+	@for source in $(C_SOURCES); do \
+	  $(CC) $(C_STRICT) -c $$source -o $(BUILD)/lint/$$(basename $$source .c).o || exit 1; done
+	@echo "csrc: $(words $(C_SOURCES)) files without a warning"
+
+wheel: $(BIN)/python
+	$(BIN)/python -m pip install --quiet 'build>=1.2'
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist .
+	@ls -l dist
+
+test-sanitize: $(VENV)/installed-test
+	@$(CC) -print-file-name=libasan.so | grep -q / || { echo "missing: libasan (it comes with gcc)"; exit 1; }
+	$(BIN)/python -m pip install --quiet 'setuptools>=77'
+	rm -rf $(BUILD)/sanitize
+	BURSTWIRE_SANITIZE=1 $(BIN)/python setup.py --quiet build \
+	  --build-base $(BUILD)/sanitize/build --build-lib $(BUILD)/sanitize/lib
+	PYTHONPATH=$(BUILD)/sanitize/lib BURSTWIRE_TESTED=$(BUILD)/sanitize/lib BURSTWIRE_SANITIZE=1 \
+	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	  $(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_OPTIONS) $(SANITIZE_TESTS)
+
+test-pythons: wheel
+	$(BIN)/python tests/pythons.py dist
+
+clean:
+	rm -rf $(VENV) $(BUILD) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f src/burstwire/core/_burstwire*.so
