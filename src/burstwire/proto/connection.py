@@ -164,6 +164,7 @@ class Connection:
         self._key_deadline: float | None = None
         self.close_frame = b""
         self.close_due = False
+        self._heard_closing = 0
         self._close_code = 0
         self._close_reason = ""
 
@@ -377,8 +378,11 @@ class Connection:
         if path != self.path:
             self.paths.seen(path, is_newest, size)
         if self.state == State.CLOSING:
-            self.close_due = True  # RFC 9000 §10.2.1
-            self._wake(self)
+            # Ever more rarely, so that two sides cannot keep each other busy (RFC 9000 §10.2.1).
+            self._heard_closing += 1
+            if not self._heard_closing & (self._heard_closing - 1):
+                self.close_due = True
+                self._wake(self)
 
     def keys_changed(self, now: float) -> None:
         """The peer's next key generation became the current one: the old one is kept for late packets, 3 PTO."""

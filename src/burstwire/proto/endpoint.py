@@ -18,8 +18,6 @@ from collections.abc import Callable
 from heapq import heappop, heappush
 from typing import TypeVar
 
-from burstwire.identity import KeyPair, PublicKey
-
 from burstwire.config import Config
 from burstwire.core.address import unpack_address
 from burstwire.core.counter import CounterPool
@@ -27,6 +25,7 @@ from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunTable, TrainTable
 from burstwire.crypto.reset import reset_key, reset_token
 from burstwire.errors import EndpointClosed
+from burstwire.identity import KeyPair, PublicKey
 from burstwire.proto.connection import Connection, State
 from burstwire.proto.desk import Failed, HandshakeDesk
 from burstwire.proto.events import ConnectFailed, ConnectionEstablished, Event

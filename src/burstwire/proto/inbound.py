@@ -100,7 +100,7 @@ class Inbound:
         connection.heard(path, is_newest, packets * size, now)
         intake.touched[self] = None
         if not connection.listening:
-            self._farewell(ring, slot, start, last, now)
+            self._farewell(ring, slot, start, size, last, count, opened, now)
             return True
         try:
             self._sort(intake, ring, slot, start, size, last, count, opened, now)
@@ -185,12 +185,19 @@ class Inbound:
             for i in range(low, high):
                 self._packet(intake, slot, start + i * size, last if i == count - 1 else size, now)
 
-    def _farewell(self, ring: BufferRing, slot: int, start: int, size: int, now: float) -> None:
+    def _farewell(
+        self, ring: BufferRing, slot: int, start: int, size: int, last: int, count: int, opened: int, now: float
+    ) -> None:
         """After our CLOSE only the peer's matters: once both have said it, nobody waits for the other any more."""
-        with suppress(WireError):
-            for frame in f.parse(ring.views[slot][start + HEADER.size : start + size - TAG]):
-                if frame[0] == f.CLOSE:
-                    self.connection.peer_closed(frame[1], frame[3], frame[4], now)
+        for i in range(count):
+            if not opened >> i & 1:
+                continue
+            begin = start + i * size
+            end = begin + (last if i == count - 1 else size)
+            with suppress(WireError):
+                for frame in f.parse(ring.views[slot][begin + HEADER.size : end - TAG]):
+                    if frame[0] == f.CLOSE:
+                        self.connection.peer_closed(frame[1], frame[3], frame[4], now)
 
     def _gather(
         self,

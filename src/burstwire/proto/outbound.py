@@ -45,7 +45,7 @@ class Outbound:
         self.connection = connection
         self.packets = 0
         self.size = 0
-        self._next_skip = self._skip_distance()
+        self._next_skip = self._skip_after(connection.next_counter)
 
     def transmit(self, now: float, outbox: Outbox) -> bool:
         """Puts what may be sent now into the outbox; returns whether the outbox, not the connection, ended it."""
@@ -304,7 +304,7 @@ class Outbound:
             skipped = connection.counters.reserve(connection.counter_index, 1)
             connection.recovery.log.skipped.append(skipped)
             first = connection.next_counter = skipped + 1
-            self._next_skip = first + self._skip_distance()
+            self._next_skip = self._skip_after(first)
         generation = first >> GENERATION_BITS
         # Nothing is sealed in generation g + 1 before a packet of g was acknowledged.
         if generation and connection.recovery.log.largest_acked >> GENERATION_BITS < generation - 1:
@@ -316,8 +316,9 @@ class Outbound:
         connection.next_counter = first + count
         return first, count
 
-    def _skip_distance(self) -> int:
-        return self.connection.next_counter + SKIP_SPAN // 2 + int.from_bytes(self.connection.random(2), "big") % SKIP_SPAN
+    def _skip_after(self, first: int) -> int:
+        """The next number to be left out, at a distance that nobody can foresee."""
+        return first + SKIP_SPAN // 2 + int.from_bytes(self.connection.random(2), "big") % SKIP_SPAN
 
     def _close(self, now: float, outbox: Outbox) -> bool:
         connection = self.connection

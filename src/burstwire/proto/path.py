@@ -80,9 +80,16 @@ class Paths:
 
     def challenged(self, path: bytes, data: bytes) -> None:
         """PATH_CHALLENGE: answer with the same data, to where it came from (RFC 9000 §8.2.2)."""
-        if len(self.outgoing) < MAX_WAITING:
-            self.outgoing.append((path, encode_path_response(data), MIN_DATAGRAM_SIZE))
-            self._connection.wake()
+        connection = self._connection
+        room = MIN_DATAGRAM_SIZE
+        if path[:ADDRESS] != connection.path[:ADDRESS]:
+            if path != self.candidate:
+                return
+            room = min(room, self._credit)
+            self._credit -= room
+        if room >= SMALLEST and len(self.outgoing) < MAX_WAITING:
+            self.outgoing.append((path, encode_path_response(data), room))
+            connection.wake()
 
     def answered(self, data: bytes, now: float) -> None:
         """PATH_RESPONSE: the address is the peer's if the data are those of the challenge."""
