@@ -1,8 +1,8 @@
 """Test the wheel on every CPython from 3.11 on that this machine has: `python tests/pythons.py dist`.
 
 Looks on the PATH and among pyenv's versions. Each interpreter gets a fresh virtual environment with the wheel, and
-runs the tests of the core against it, isolated from the source tree. Exits with 1 when one fails, when there is no wheel
-that suits them all (abi3), or when fewer than three different versions were found.
+runs the tests of the core against it, isolated from the source tree. Exits with 1 when one fails, when there is no
+wheel that suits them all (abi3), or when fewer than three different versions were found.
 """
 
 from __future__ import annotations

@@ -86,6 +86,18 @@ def what_was_sent_before_a_refusal_is_not_sent_again(skip: str) -> None:
     assert a.socket.stats()["datagrams_sent"] == 604
 
 
+def a_lone_segment_goes_without_the_option() -> None:
+    """Some drivers refuse UDP_SEGMENT for one segment; also for the one that is left over from a long train."""
+    a, b = pair()
+    alone, train = [b"\x01" * 500], datagrams(64, 40, tail=40)
+    a.queue(alone, b.address())
+    a.queue(train, b.address())
+    refuse(SEND, SEGMENTED, errno.EIO, skip=1, times=ALWAYS)  # one message may segment: the first 64 of the train
+    assert a.socket.send(a.trains) == 2
+    assert a.socket.gso
+    expect(b, alone + train)
+
+
 def an_interrupted_call_is_repeated() -> None:
     a, b = pair()
     refuse(SEND, ANY, errno.EINTR, times=3)

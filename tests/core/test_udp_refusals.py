@@ -35,6 +35,7 @@ SCENARIOS = [
     ("a_refused_train_is_sent_segment_by_segment", "EIO"),
     ("a_refused_train_is_sent_segment_by_segment", "EINVAL"),
     *(("what_was_sent_before_a_refusal_is_not_sent_again", str(skip)) for skip in range(9)),
+    ("a_lone_segment_goes_without_the_option",),
     ("an_interrupted_call_is_repeated",),
     ("calls_that_do_not_exist_are_replaced",),
     *(
