@@ -629,6 +629,36 @@ def test_a_downgrade_by_a_forged_versions_packet_is_noticed() -> None:
     assert not isinstance(error, HandshakeTimeout)
 
 
+@pytest.mark.parametrize("listed", [(9,), (1,), (1, 9)])
+def test_forged_versions_of_somebody_who_sees_our_packets_do_not_end_an_attempt(listed: tuple[int, ...]) -> None:
+    a, b = Node(A, 1, versions=(1, 2)), Node(B, 2, versions=(1, 2))
+    link = Link(a, b)
+
+    def overtake(source: bytes, target: bytes, datagram: bytes) -> list[bytes]:
+        if datagram[0] == INITIATE:
+            packet = Initiate.parse(datagram)
+            link.inject(B, A, Versions(packet.src_cid, packet.ephemeral[:16], listed).encode(), delay=0.001)
+        return [datagram]
+
+    link.tamper = overtake
+    link.connect(a, b)
+    link.run()
+    assert a.stat("versions_received") > 0
+    assert a.failed == []
+    assert agree(a.up[0], b.up[0])
+
+
+def test_a_genuine_versions_packet_counts_after_a_forged_one() -> None:
+    a, b = Node(A, 1, versions=(1, 2)), Node(B, 2)
+    link = Link(a, b)
+    link.connect(a, b)
+    packet = Initiate.parse(link.datagrams(INITIATE)[0])
+    link.inject(B, A, Versions(packet.src_cid, packet.ephemeral[:16], (9,)).encode())
+    link.run()
+    assert a.failed == []
+    assert agree(a.up[0], b.up[0])
+
+
 def test_versions_are_sent_only_to_those_who_know_our_key_and_not_without_end() -> None:
     link, a, b = pair()
     link.connect(a, b)
@@ -806,3 +836,16 @@ def test_a_dialling_peer_that_may_not_connect_to_us_may_still_be_dialled() -> No
     assert isinstance(low.failed[0].error, HandshakeRefused)
     assert [e.attempt for e in high.up] == [1]
     assert [e.attempt for e in low.up] == [None]
+
+
+def test_a_respond_goes_to_one_address_only_however_its_initiate_is_repeated() -> None:
+    """Who may read it at one address could otherwise claim another one, and have data sent there unproven."""
+    a, b = Node(address(1), 1), Node(address(2), 2)
+    a.desk.connect(b.where, b.public, 0.0, 10.0)
+    _, initiate = a.desk.outgoing.popleft()
+    victim, attacker = address(66), address(77)
+    b.desk.receive(initiate, victim + ANY, 0.0)
+    b.desk.receive(initiate, attacker + ANY, 0.1)
+    b.desk.receive(initiate, victim + ANY, 0.2)
+    assert [path[:24] for path, _ in b.desk.outgoing] == [victim, victim]
+    assert b.stat("initiates_moved") == 1

@@ -159,6 +159,11 @@ class Answers:
         """Step 3: whether this INITIATE is known, and so dealt with."""
         entry = self._half_open.find(digest)
         if entry is not None:
+            if path[:24] != entry.established.path[:24]:
+                # The same RESPOND at two addresses would let whoever reads it at one of them claim the other,
+                # and the first DATA proves an address only because nothing else was told of the keys there.
+                self._context.count("initiates_moved")
+                return True
             if proven:
                 self._half_open.prove(entry, now)
             entry.answered += 1

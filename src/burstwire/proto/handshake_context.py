@@ -35,6 +35,7 @@ COUNTERS: Final = (
     "initiates_crossed",
     "initiates_invalid",
     "initiates_limited",
+    "initiates_moved",
     "initiates_other_suite",
     "initiates_received",
     "initiates_replayed",
