@@ -53,9 +53,7 @@ class Running:
             env=environment,
             text=True,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            **options,
+            **({"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options),
         )
         self.lines: list[str] = []
         self.errors: list[str] = []
@@ -63,6 +61,7 @@ class Running:
         self._readers = [
             threading.Thread(target=self._read, args=(stream, lines), daemon=True)
             for stream, lines in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
+            if stream is not None
         ]
         for reader in self._readers:
             reader.start()

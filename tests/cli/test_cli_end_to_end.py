@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import random
 import resource
@@ -335,6 +336,21 @@ def test_a_receiver_answers_pings_also_while_files_come(bench: Bench) -> None:
     plain = bench.run("ping", *receiver.at, "--count", "2", "--interval", "0")
     assert plain.code == ExitCode.OK
     assert plain.stdout.splitlines()[-1].startswith("2 answers: ")
+
+
+def test_a_receiver_whose_report_nobody_reads_goes_on(bench: Bench) -> None:
+    reading, writing = os.pipe()
+    fixed = ("receive", str(bench.inbox), "--listen", "127.0.0.1:0", "--json", "--count", "2")
+    receiver = bench.start(*fixed, who="receiver", stdout=writing)
+    os.close(writing)
+    with open(reading) as report:
+        listening = json.loads(report.readline())
+    for name in ("one", "two"):
+        make_file(bench.folder / name, 1000)
+        to = ("--to", listening["reachable"], "--key", listening["key"])
+        assert bench.run("send", str(bench.folder / name), *to).code == ExitCode.OK
+    ended = receiver.finish()
+    assert (ended.code, ended.stderr) == (ExitCode.OK, "")
 
 
 def test_a_fixed_datagram_size_works(bench: Bench) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import stat
 import subprocess
@@ -220,7 +221,26 @@ def test_output_that_nobody_reads_any_more_ends_the_command_quietly(bench: Bench
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        ended = subprocess.run([*COMMAND, "--help"], stdout=writing, stderr=subprocess.PIPE, timeout=60, check=False)
+        outcome = bench.run("--help", stdout=writing)
     finally:
         os.close(writing)
-    assert b"Traceback" not in ended.stderr
+    assert outcome.stderr == ""
+
+
+def test_output_that_cannot_be_written_is_one_line(bench: Bench) -> None:
+    with open("/dev/full", "w") as full:
+        outcome = bench.run("key", stdout=full)
+    assert outcome.code == ExitCode.LOCAL
+    assert "No space" in outcome.complaint
+
+
+def test_waiting_for_an_answer_can_be_interrupted(bench: Bench, key: str) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        running = bench.start("ping", "--to", address, "--key", key, "--timeout", "100")
+        silent.recv(65535)  # it is at it
+        running.signal(signal.SIGINT)
+        outcome = running.finish()
+    assert outcome.code == ExitCode.INTERRUPTED
+    assert outcome.complaint == "burstwire: interrupted"

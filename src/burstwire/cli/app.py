@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +12,7 @@ import click
 
 from burstwire.cli.exits import CODES_HELP, ExitCode, Failure
 from burstwire.cli.hosts import parse_address
-from burstwire.cli.output import Output, complain
+from burstwire.cli.output import Output, complain, discard_rest
 from burstwire.cli.runner import run_async
 
 __all__ = ["burstwire", "run"]
@@ -66,7 +65,7 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
             "--max-datagram-size",
             type=click.IntRange(1200, 65507),
             metavar="BYTES",
-            help="UDP payload in bytes, 1200 to 65507, instead of what the path is found to carry.",
+            help="UDP payload in bytes, instead of what the path is found to carry.",
         ),
         click.option(
             "--timeout",
@@ -144,7 +143,7 @@ def key(identity: Path | None) -> ExitCode:
     help="Address and port. Without an address: all of them, IPv4 and IPv6; port 0: any free one.",
 )
 @click.option("--allow", type=Key(), multiple=True, help="Accept this sender only; may be repeated.")
-@click.option("--once", is_flag=True, help="Stop after one file, as --count 1.")
+@click.option("--once", is_flag=True, help="Stop after one file.")
 @click.option("--count", type=click.IntRange(1), metavar="N", help="Stop after N files.")
 @click.option("--overwrite", is_flag=True, help="Let a file replace one of the same name.")
 @_network_options
@@ -275,10 +274,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         complain("interrupted")
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone; Python would complain once more when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return ExitCode.TRANSFER
+    except OSError as error:
+        # Nothing foreseen: most likely, stdout cannot be written.
+        discard_rest(sys.stdout)
+        complain(str(error))
+        return ExitCode.LOCAL
 
 
 def _common(identity: Path | None, *, timeout: float, max_datagram_size: int | None, as_json: bool) -> Any:

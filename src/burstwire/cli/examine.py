@@ -188,9 +188,10 @@ async def _bulk(near: bw.Connection, far: bw.Connection) -> tuple[float, bool]:
     block = os.urandom(1 << 20)
 
     async def write() -> None:
-        async with await near.open_stream() as stream:
-            for _ in range(BULK // len(block)):
-                await stream.write(block)
+        stream = await near.open_stream()
+        for _ in range(BULK // len(block)):
+            await stream.write(block)
+        await stream.finish()
 
     started = time.perf_counter()
     writing = asyncio.ensure_future(write())

@@ -130,6 +130,11 @@ class Exchange:
         except TimeoutError as error:
             raise self._stalled(error) from None
 
+    async def expect_end(self) -> None:
+        """See the peer's half of the stream end: only then is the stream over, and another one may be opened."""
+        if await self.readinto(memoryview(bytearray(1))):
+            raise HeaderError("the peer says more than it should")
+
     async def refusal_after(self, stopped: StreamError) -> Exception:
         """Why the peer stopped reading: its refusal if that arrives, else `stopped` in words."""
         try:

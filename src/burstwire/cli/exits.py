@@ -23,7 +23,7 @@ CODES_HELP = """\
 \b
 Exit codes:
   0    everything asked for was done
-  1    connected, but something failed: refused, interrupted by the peer, not intact
+  1    connected, but not everything was done: a file refused, the connection lost
   2    the command line is wrong
   3    the peer cannot be reached, or does not accept this key
   4    a file, directory, identity or port of this machine cannot be used

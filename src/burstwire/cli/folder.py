@@ -34,6 +34,10 @@ _NO_LINKS = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK
 """What file systems without hard links (FAT, some network ones) answer to link(2)."""
 
 
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What file systems without locks (some network ones) answer to flock(2)."""
+
+
 class NameTaken(Exception):
     """Something of this name is there and may not be replaced."""
 
@@ -48,6 +52,15 @@ def transfer_identity(sender: bytes, offer: Offer) -> str:
     digest = hashlib.sha256(b"burstwire-file/1 partial\0" + sender + len(name).to_bytes(4, "big") + name)
     digest.update(offer.size.to_bytes(8, "big") + offer.mtime_ns.to_bytes(8, "big", signed=True))
     return digest.hexdigest()[:16]
+
+
+def _lock(fd: int) -> None:
+    """Raises BlockingIOError when another process holds the file."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
 
 
 class Folder:
@@ -115,7 +128,7 @@ class Folder:
         while True:
             fd = os.open(part, os.O_RDWR | os.O_CREAT | _OPEN, 0o600, dir_fd=self.fd)
             try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _lock(fd)
                 found = os.fstat(fd)
                 there = self.exists(part)
                 if there is None or (there.st_dev, there.st_ino) != (found.st_dev, found.st_ino):

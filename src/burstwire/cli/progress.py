@@ -51,6 +51,9 @@ class SilentProgress:
         """Count what was handed over."""
         self.done += count
 
+    def confirming(self) -> None:
+        """Nothing moves any more."""
+
     def end(self) -> None:
         """Nothing to tidy."""
 
@@ -143,6 +146,12 @@ class BarProgress(SilentProgress):
         """Move the bar, at most ten times a second."""
         super().advance(count)
         if self._bar is not None and time.monotonic() - self._drawn >= REDRAW:
+            self._draw()
+
+    def confirming(self) -> None:
+        """Say why a full bar stays: the last bytes travel, and the receiver flushes them to its disk."""
+        if self._bar is not None:
+            self._bar.update(self._task, description=f"{self.name} (being stored)")
             self._draw()
 
     def end(self) -> None:

@@ -108,10 +108,11 @@ class Inbox:
             exchange.stream.reset(ResetCode.CANCELLED)
             raise
         identical = resumed_from is None
-        with contextlib.suppress(TransferError, TransportError):
+        with contextlib.suppress(TransferError, HeaderError, TransportError):
             # The file is in place whether or not the sender hears of it.
             await exchange.put(Done(identical))
             await exchange.finish()
+            await exchange.expect_end()
         if resumed_from is None:
             resumed_from = offer.size
         return Received(name, offer.size, resumed_from, identical, sha256, time.monotonic() - started)

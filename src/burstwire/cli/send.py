@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import burstwire as bw
-from burstwire.cli.exchange import Exchange, Refused, TransferError
+from burstwire.cli.exchange import Exchange, Refused, Stalled, TransferError
 from burstwire.cli.exits import ExitCode, Failure
 from burstwire.cli.headers import HeaderError
 from burstwire.cli.hosts import format_address
@@ -54,7 +54,8 @@ async def send(options: SendOptions) -> ExitCode:
                 except Failure as failure:
                     complain(failure.line)
                     worst = max(worst, failure.code)
-                except bw.ConnectionLost as error:
+                except (bw.ConnectionLost, Stalled) as error:
+                    # What follows would fare no better.
                     rest = len(sources) - index
                     raise Failure(ExitCode.TRANSFER, _lost(error, options, source, rest)) from None
                 else:
@@ -66,11 +67,18 @@ async def _send_one(connection: bw.Connection, source: Source, progress: Progres
     shown = printable(source.path)
     progress.begin(source.name, source.size)
     try:
-        async with asyncio.timeout(deadline):
-            stream = await connection.open_stream()
+        try:
+            async with asyncio.timeout(deadline):
+                stream = await connection.open_stream()
+        except TimeoutError as error:
+            if isinstance(error, bw.TransportError):
+                raise
+            raise Failure(ExitCode.TRANSFER, f"{shown}: the receiver takes no further file now") from None
         return await send_file(Exchange(stream, deadline), source, progress)
     except Changed as error:
         raise Failure(ExitCode.LOCAL, f"{shown}: {error}") from None
+    except Stalled:
+        raise
     except Refused as refused:
         raise Failure(ExitCode.TRANSFER, f"{shown}: {printable(refused.reason)}") from None
     except (TransferError, HeaderError, bw.StreamError) as error:
@@ -109,9 +117,11 @@ def _report(output: Output, source: Source, sent: Sent) -> None:
     )
 
 
-def _lost(error: bw.ConnectionLost, options: SendOptions, source: Source, rest: int) -> str:
+def _lost(error: bw.ConnectionLost | Stalled, options: SendOptions, source: Source, rest: int) -> str:
     where = printable(format_address(options.to))
-    if isinstance(error, bw.IdleTimeout):
+    if isinstance(error, Stalled):
+        cause = f"{where} made no progress for {options.common.timeout:g} s"
+    elif isinstance(error, bw.IdleTimeout):
         cause = f"{where} fell silent for {options.common.timeout:g} s"
     elif isinstance(error, bw.PeerClosed):
         cause = f"{where} closed the connection{': ' + error.reason if error.reason else ''}"

@@ -55,6 +55,9 @@ class Progress(Protocol):
     def advance(self, count: int) -> None:
         """So many more bytes were handed to the transport."""
 
+    def confirming(self) -> None:
+        """Everything was handed over; the receiver checks and stores it."""
+
     def end(self) -> None:
         """The file's turn is over, well or not."""
 
@@ -175,6 +178,7 @@ async def _converse(exchange: Exchange, source: Source, progress: Progress) -> t
         if offset != source.size:
             raise HeaderError("the receiver confirms what it never got")
         await exchange.finish()
+        await _expect_end(exchange)
         progress.resume(offset)
         return offset, True, digest.hexdigest()
     if reply.offset == 0:
@@ -187,8 +191,16 @@ async def _converse(exchange: Exchange, source: Source, progress: Progress) -> t
         raise Changed("the file changed while it was being sent")
     await exchange.put(End(digest.hexdigest()))
     await exchange.finish()
+    progress.confirming()
     await exchange.get(Done)
+    await _expect_end(exchange)
     return reply.offset, False, digest.hexdigest()
+
+
+async def _expect_end(exchange: Exchange) -> None:
+    """The file is in place; a receiver that goes away before the end of its stream changes nothing about it."""
+    with contextlib.suppress(TransferError, HeaderError, TransportError):
+        await exchange.expect_end()
 
 
 async def _hashed(exchange: Exchange, source: Source, size: int) -> _Hash:
