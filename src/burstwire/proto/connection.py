@@ -265,6 +265,8 @@ class Connection:
         messages, freed = self.reader.take(limit)
         if freed:
             self.flow.consume(self.streams.messages, freed)
+        if self.reader.violation is not None:
+            self.wake()
         self._messages_announced = self.reader.available if len(messages) == limit else False
         return messages
 

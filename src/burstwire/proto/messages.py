@@ -92,9 +92,13 @@ class MessageReader:
     Args:
         stream: stream 0.
         limit: this side's `max_message_size`; a longer one is a violation by the peer.
+
+    Attributes:
+        ready_bytes: bytes of the stream that lie in whole messages outside of the ring.
+        violation: what the peer did wrong as far as only a call of the application found it, or None.
     """
 
-    __slots__ = ("_assembly", "_missing", "_ready", "_stream", "limit", "ready_bytes")
+    __slots__ = ("_assembly", "_missing", "_ready", "_stream", "limit", "ready_bytes", "violation")
 
     def __init__(self, stream: Stream, limit: int) -> None:
         self._stream = stream
@@ -104,6 +108,7 @@ class MessageReader:
         self.ready_bytes = 0
         self._assembly: bytearray | None = None
         self._missing = 0
+        self.violation: WireError | None = None
 
     # getters
 
@@ -114,7 +119,7 @@ class MessageReader:
             return True
         if self._assembly is not None:
             return not self._missing
-        head = self._head()
+        head = self._next_head()
         if head is None:
             return False
         prefix, length = head
@@ -165,7 +170,7 @@ class MessageReader:
                 messages.append(bytes(self._assembly))
                 self._assembly = None
             else:
-                head = self._head()
+                head = self._next_head()
                 if head is None:
                     break
                 prefix, length = head
@@ -177,9 +182,24 @@ class MessageReader:
                 half.skip(prefix)
                 messages.append(half.read(length))
                 freed += prefix + length
+        if messages and half.ready >= half.max_data and self.violation is None:
+            # The peer has no credit left, so no arrival will begin with a large message that is now in front.
+            try:
+                freed += self.arrived()
+            except WireError as error:
+                self.violation = error
         return messages, freed
 
     # inside
+
+    def _next_head(self) -> tuple[int, int] | None:
+        """`_head` for the application's calls, which a peer's mistake must not interrupt."""
+        if self.violation is None:
+            try:
+                return self._head()
+            except WireError as error:
+                self.violation = error
+        return None
 
     def _head(self) -> tuple[int, int] | None:
         """Bytes of the prefix and of the message that begin at the read offset, or None when not all is there."""

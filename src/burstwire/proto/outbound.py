@@ -39,31 +39,44 @@ class Outbound:
         packets: packets built. size: their bytes.
     """
 
-    __slots__ = ("_next_skip", "connection", "packets", "size")
+    __slots__ = ("_datagrams_turn", "_next_skip", "connection", "packets", "size")
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.packets = 0
         self.size = 0
         self._next_skip = self._skip_after(connection.next_counter)
+        self._datagrams_turn = False
 
     def transmit(self, now: float, outbox: Outbox) -> bool:
         """Puts what may be sent now into the outbox; returns whether the outbox, not the connection, ended it."""
         connection = self.connection
+        violation = connection.reader.violation
+        if violation is not None:
+            connection.fail(violation.code, violation.reason, now)
         if connection.state >= 2:  # closing, draining, ended: see State
             return self._close(now, outbox)
         recovery = connection.recovery
         allowed = recovery.allowance(now)
         if recovery.probes:
             allowed = max(allowed, recovery.probes * connection.mtu)
-        full = False
-        tails: list[SendHalf] = []
-        if connection.sendable:
-            allowed, full = self._runs(now, outbox, allowed, tails)
         if connection.paths.outgoing:
             self._challenges(now, outbox)
-        full = self._mixed(now, outbox, allowed, tails, full) or full
-        wants = bool(connection.sendable) or bool(connection.datagrams.outgoing)
+        # Bulk data would take all that is allowed; what goes into mixed packets gets one of them for certain.
+        held = connection.mtu if self._mixed_first() else 0
+        while True:
+            before = allowed, len(connection.sendable)
+            full = False
+            tails: list[SendHalf] = []
+            if connection.sendable:
+                allowed, full = self._runs(now, outbox, allowed, held, tails)
+            allowed, full = self._mixed(now, outbox, allowed, tails, full)
+            held = 0
+            if full or allowed < connection.mtu or not connection.sendable:
+                break
+            if before == (allowed, len(connection.sendable)):
+                break
+        wants = bool(connection.sendable) or bool(connection.datagrams.outgoing) or bool(connection.control)
         recovery.limited = wants and not full
         connection.pacing_deadline = recovery.pacing_time(now) if recovery.limited else None
         return full
@@ -95,33 +108,45 @@ class Outbound:
 
     # inside
 
-    def _runs(self, now: float, outbox: Outbox, allowed: int, tails: list[SendHalf]) -> tuple[int, bool]:
-        """Full packets of streams in turn, a train each (deficit round robin with a quantum of one train)."""
+    def _mixed_first(self) -> bool:
+        """Whether a packet is kept free: always for control frames; for datagrams every other time, so that neither
+        they nor bulk data starve where only a packet at a time may go."""
+        connection = self.connection
+        if connection.control:
+            return True
+        self._datagrams_turn = bool(connection.datagrams.outgoing) and not self._datagrams_turn
+        return self._datagrams_turn
+
+    def _runs(self, now: float, outbox: Outbox, allowed: int, held: int, tails: list[SendHalf]) -> tuple[int, bool]:
+        """Full packets of streams in turn, a train each (deficit round robin with a quantum of one train).
+
+        `held` of the `allowed` bytes are not used, and one packet's as soon as a stream has less than a packet to
+        send. Returns what is left of `allowed`, and whether the outbox is full.
+        """
         connection = self.connection
         recovery = connection.recovery
         queue = connection.sendable
         mtu = connection.mtu
         chunk = mtu - RUN_OVERHEAD
         path = connection.path
-        while queue and allowed >= mtu:
+        while queue and allowed - held >= mtu:
             half = queue[0]
             low, high = half.next_range(connection.flow.allowance)
             count = (high - low) // chunk
             if count <= 0 or half.reset_code is not None:
                 queue.popleft()
                 tails.append(half)
+                held = mtu
                 continue
             room = outbox.run_room(path, mtu, 0)
             if room <= 0:
                 return allowed, True
-            first, count = self._numbers(min(count, room, allowed // mtu, MAX_SEGMENTS))
+            first, count = self._numbers(min(count, room, (allowed - held) // mtu, MAX_SEGMENTS))
             if not count:
                 return 0, False
             length = count * chunk
             aead = connection.keys.sealer(first >> GENERATION_BITS)
-            outbox.run(
-                path, 0, aead, connection.remote_cid, first, mtu, count, half.stream_id, half.ring, low, length
-            )
+            outbox.run(path, 0, aead, connection.remote_cid, first, mtu, count, half.stream_id, half.ring, low, length)
             record = SentRecord(first, count, recovery.log.sent, mtu, now, half, low, chunk)
             recovery.sent(record)
             self._sent_stream(half, low, length, False)
@@ -132,8 +157,8 @@ class Outbound:
             queue.rotate(-1)
         return allowed, False
 
-    def _mixed(self, now: float, outbox: Outbox, allowed: int, tails: list[SendHalf], full: bool) -> bool:
-        """Packets of everything that is not a full packet of one stream."""
+    def _mixed(self, now: float, outbox: Outbox, allowed: int, tails: list[SendHalf], full: bool) -> tuple[int, bool]:
+        """Packets of everything that is not a full packet of one stream; returns like `_runs`."""
         connection = self.connection
         recovery = connection.recovery
         acks = connection.acks
@@ -143,6 +168,8 @@ class Outbound:
             may_elicit = allowed >= connection.mtu
             has_news = bool(connection.control) or bool(waiting) or bool(connection.datagrams.outgoing)
             if not acks.due and not (may_elicit and (has_news or recovery.probes)):
+                break
+            if self._next_number() < 0:
                 break
             if not outbox.room:
                 full = True
@@ -165,9 +192,7 @@ class Outbound:
                 break
             if ack:
                 parts.insert(0, ack)
-            first, count = self._numbers(1)
-            if not count:
-                break
+            first, _ = self._numbers(1)
             if ack:
                 named = acks.sent()
             aead = connection.keys.sealer(first >> GENERATION_BITS)
@@ -180,9 +205,8 @@ class Outbound:
                 recovery.sent(SentRecord(first, 1, recovery.log.sent, size, now, items=tuple(items)))
                 connection.sent_eliciting(now)
                 allowed -= size
-        for half in waiting:
-            connection.sendable.append(half)
-        return full
+        connection.sendable.extend(waiting)
+        return allowed, full
 
     def _challenges(self, now: float, outbox: Outbox) -> None:
         """Path validation: packets to the address in question, not counted against the path in use."""
@@ -296,8 +320,8 @@ class Outbound:
             connection.flow.told_blocked = connection.flow.peer_limit
             connection.ask((f.DATA_BLOCKED,))
 
-    def _numbers(self, count: int) -> tuple[int, int]:
-        """Reserves up to `count` packet numbers of one generation; (_, 0) when the next key must not be used yet."""
+    def _next_number(self) -> int:
+        """The packet number that `_numbers` will give next, -1 when its key must not be used yet."""
         connection = self.connection
         first = connection.next_counter
         if first >= self._next_skip:
@@ -308,7 +332,16 @@ class Outbound:
         generation = first >> GENERATION_BITS
         # Nothing is sealed in generation g + 1 before a packet of g was acknowledged.
         if generation and connection.recovery.log.largest_acked >> GENERATION_BITS < generation - 1:
+            return -1
+        return first
+
+    def _numbers(self, count: int) -> tuple[int, int]:
+        """Reserves up to `count` packet numbers of one generation; (-1, 0) when the next key must not be used yet."""
+        connection = self.connection
+        first = self._next_number()
+        if first < 0:
             return first, 0
+        generation = first >> GENERATION_BITS
         count = min(count, ((generation + 1) << GENERATION_BITS) - first, max(1, self._next_skip - first))
         reserved = connection.counters.reserve(connection.counter_index, count)
         if reserved != first:
@@ -329,9 +362,7 @@ class Outbound:
         first, count = self._numbers(1)
         if count:
             aead = connection.keys.sealer(first >> GENERATION_BITS)
-            self.size += outbox.packet(
-                connection.path, 0, aead, connection.remote_cid, first, connection.close_frame
-            )
+            self.size += outbox.packet(connection.path, 0, aead, connection.remote_cid, first, connection.close_frame)
             self.packets += 1
         connection.close_was_sent(now)
         return False
