@@ -198,6 +198,22 @@ assert a.socket.stats()["trains_refused"] == 0
 """
 
 
+LINK_LOCAL = """
+ip("ip", "link", "add", "d0", "type", "dummy")
+ip("ip", "link", "set", "d0", "up")
+ip("ip", "address", "add", "fe80::5/64", "dev", "d0", "nodad")
+a, b = Node(UdpSocket(("::", 0))), Node(UdpSocket(("::", 0)))
+here = pack_address("fe80::5%d0", 0)
+assert here[4:8] != bytes(4)
+row = a.queue(datagrams(10, 100), b.address("fe80::5%d0"), ecn=1, local=here)
+assert a.socket.send(a.trains) == 1
+assert a.trains.results(row) == (1000, 0)
+assert a.socket.stats()["source_fallbacks"] == 0
+got = b.receive(10)
+assert {one.path for one in got} == {a.address("fe80::5%d0") + here}
+"""
+
+
 def in_namespace(body: str) -> None:
     script = IN_NAMESPACE.format(here=str(HERE)) + body
     run = subprocess.run(
@@ -209,6 +225,11 @@ def in_namespace(body: str) -> None:
 @pytest.mark.netns
 def test_segments_beyond_the_mtu_end_their_train_and_keep_the_offload() -> None:
     in_namespace(BEYOND_THE_MTU)
+
+
+@pytest.mark.netns
+def test_link_local_addresses_carry_their_interface_both_ways() -> None:
+    in_namespace(LINK_LOCAL)
 
 
 @pytest.mark.netns

@@ -142,6 +142,9 @@ def test_more_than_64_segments_and_more_bytes_than_a_packet_holds_are_cut(
     assert [a.trains.results(i) for i in range(2)] == [(8030, 0), (65536, 0)]
     a.drop()
     assert [one.data for one in b.receive(256)] == many + wide
+    assert a.socket.stats()["gso_fallbacks"] == 0
+    if a.socket.gso and b.socket.gro:  # 64 segments at most, and 65,507 bytes
+        assert b.socket.stats()["trains_received"] == 4 + 2
 
 
 def test_many_trains_leave_in_order(pair: tuple[Node, Node, bytes]) -> None:
