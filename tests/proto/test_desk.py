@@ -106,6 +106,8 @@ def test_an_endpoint_may_dial_itself() -> None:
     link.run()
     assert len(a.up) == 2
     assert agree(*a.up)
+    assert a.stat("responds_postponed") == 0
+    assert sorted(e.attempt or 0 for e in a.up) == [0, 1]
 
 
 def test_secrets_are_not_shown() -> None:
@@ -173,6 +175,7 @@ def test_a_repeated_initiate_gets_the_same_answer_without_a_new_entry() -> None:
     assert b.stat("responds_repeated") == 4
     assert len(a.up) == len(b.up) == 1
     assert a.stat("responds_unmatched") == 4
+    assert b.up[0].handshake_rtt is None
 
 
 def test_no_round_trip_is_measured_when_copies_were_sent() -> None:
@@ -540,11 +543,36 @@ def test_what_waits_to_be_sent_is_bounded_and_drops_are_counted(monkeypatch: pyt
         a.desk.connect(B, b.public, 0.0, 5.0)
     assert len(a.desk.outgoing) == 4
     assert a.stat("outgoing_dropped") == 2
-    first = a.desk.outgoing[0][1]
-    for _ in range(6):
-        b.desk.receive(first, A + ANY, 0.0)
+    for datagram in [d for _, d in a.desk.outgoing] + [made_elsewhere(b) for _ in range(2)]:
+        b.desk.receive(datagram, A + ANY, 0.0)
     assert len(b.desk.outgoing) == 4
     assert b.stat("outgoing_dropped") == 2
+    assert b.stat("half_open") == 4  # no work is done for an answer that cannot leave
+
+
+def made_elsewhere(target: Node) -> bytes:
+    """An INITIATE of somebody else."""
+    other = Node(C, 333 + target.stat("initiates_received"))
+    other.desk.connect(target.where, target.public, 0.0, 5.0)
+    return other.desk.outgoing.popleft()[1]
+
+
+def test_a_proof_that_comes_with_a_repeat_renews_the_entry() -> None:
+    a, b = Node(A, 1), Node(B, 2, Config(cookie_threshold=1))
+    b.desk.receive(made_elsewhere(b), C + ANY, 0.0)  # takes the only token
+    b.desk.outgoing.clear()
+    a.desk.connect(B, b.public, 0.0, 30.0)
+    unproven = a.desk.outgoing.popleft()[1]
+    b.desk.receive(unproven, A + ANY, 0.0)
+    a.desk.receive(b.desk.outgoing.popleft()[1], B + ANY, 0.1)
+    proven = a.desk.outgoing.popleft()[1]
+    b.desk.receive(unproven, A + ANY, 5.0)  # a late copy, when there is a token again
+    b.desk.receive(proven, A + ANY, 8.0)
+    assert b.stat("responds_repeated") == 1
+    b.desk.handle_timeout(15.5)
+    assert b.stat("half_open") == 1
+    b.desk.handle_timeout(18.0)
+    assert b.stat("half_open") == 0
 
 
 # --- versions -----------------------------------------------------------------------------------
@@ -654,6 +682,18 @@ def test_a_genuine_versions_packet_counts_after_a_forged_one() -> None:
     link.connect(a, b)
     packet = Initiate.parse(link.datagrams(INITIATE)[0])
     link.inject(B, A, Versions(packet.src_cid, packet.ephemeral[:16], (9,)).encode())
+    link.run()
+    assert a.failed == []
+    assert agree(a.up[0], b.up[0])
+
+
+def test_a_forged_versions_packet_has_no_effect_after_a_genuine_one() -> None:
+    a, b = Node(A, 1, versions=(1, 2)), Node(B, 2)
+    link = Link(a, b)
+    link.connect(a, b)
+    packet = Initiate.parse(link.datagrams(INITIATE)[0])
+    link.inject(B, A, Versions(packet.src_cid, packet.ephemeral[:16], (9,)).encode())
+    link.tamper = lambda s, t, d: [] if d[0] == RESPOND and link.now < 2.0 else [d]
     link.run()
     assert a.failed == []
     assert agree(a.up[0], b.up[0])
@@ -838,7 +878,7 @@ def test_a_dialling_peer_that_may_not_connect_to_us_may_still_be_dialled() -> No
     assert [e.attempt for e in low.up] == [None]
 
 
-def test_a_respond_goes_to_one_address_only_however_its_initiate_is_repeated() -> None:
+def test_each_address_gets_a_respond_of_its_own_however_an_initiate_is_repeated() -> None:
     """Who may read it at one address could otherwise claim another one, and have data sent there unproven."""
     a, b = Node(address(1), 1), Node(address(2), 2)
     a.desk.connect(b.where, b.public, 0.0, 10.0)
@@ -847,5 +887,87 @@ def test_a_respond_goes_to_one_address_only_however_its_initiate_is_repeated() -
     b.desk.receive(initiate, victim + ANY, 0.0)
     b.desk.receive(initiate, attacker + ANY, 0.1)
     b.desk.receive(initiate, victim + ANY, 0.2)
-    assert [path[:24] for path, _ in b.desk.outgoing] == [victim, victim]
-    assert b.stat("initiates_moved") == 1
+    assert [path[:24] for path, _ in b.desk.outgoing] == [victim, attacker, victim]
+    first, second, third = (Respond.parse(datagram) for _, datagram in b.desk.outgoing)
+    assert first == third
+    at_victim, at_attacker = b.desk.half_open(first.src_cid), b.desk.half_open(second.src_cid)
+    assert at_victim is not None
+    assert at_attacker is not None
+    assert (at_victim.path[:24], at_attacker.path[:24]) == (victim, attacker)
+    assert at_victim.receive_secret != at_attacker.receive_secret
+
+
+def test_a_copy_of_an_initiate_that_overtakes_it_does_not_stop_the_handshake() -> None:
+    link, a, b = pair()
+
+    def overtake(source: bytes, target: bytes, datagram: bytes) -> list[bytes]:
+        if datagram[0] == INITIATE:
+            link.inject(C, B, datagram, delay=0.001)
+        return [datagram]
+
+    link.tamper = overtake
+    link.connect(a, b)
+    link.run(1.0)
+    assert agree(a.up[0], b.up[0])
+    assert b.up[0].path[:24] == A
+    link.inject(address(99), B, link.datagrams(INITIATE)[0])
+    link.run(1.0)
+    assert b.stat("initiates_replayed") == 1
+
+
+def test_who_gave_way_keeps_quiet_for_a_while_and_then_goes_on() -> None:
+    link, low, high = both_dial()
+    link.tamper = lambda s, t, d: [] if d[0] in (RESPOND, 0x10) else [d]
+    link.run(0.99)
+    assert len(link.datagrams(INITIATE, high)) == 1
+    assert len(link.datagrams(INITIATE, low)) > 1
+    link.run(1.0)
+    assert len(link.datagrams(INITIATE, high)) > 1
+
+
+def test_replays_keep_an_attempt_quiet_once_only() -> None:
+    _, low, high = both_dial()
+    low2, high2 = Node(A, 1234, key=low.key), Node(B, 4321, key=high.key)
+    link2 = Link(high2)
+    high2.desk.connect(A, low2.public, 0.0, 10.0)
+    for number in range(8):  # INITIATEs of earlier days, a new one every 0.5 s
+        low2.desk.connect(B, high2.public, 0.0, 10.0)
+        link2.inject(A, B, low2.desk.outgoing.popleft()[1], delay=number / 2)
+    link2.run(4.0)
+    assert high2.stat("responds_sent") == 8
+    assert len(link2.datagrams(INITIATE)) >= 3
+
+
+def test_the_peers_initiate_makes_us_resend_ours_at_once() -> None:
+    """Ours was stopped by the peer's NAT, which the peer's own has opened since."""
+    link, a, b = pair()
+    low, high = (a, b) if bytes(a.public) < bytes(b.public) else (b, a)
+    link.tamper = lambda s, t, d: [] if s == low.where and link.now == 0 else [d]
+    link.connect(low, high)
+    link.run(0.05)
+    link.connect(high, low)
+    link.run(0.1)
+    assert agree(low.up[0], high.up[0])
+    assert low.up[0].is_initiator
+
+
+def test_when_both_dial_and_one_is_seen_under_another_address_there_is_still_one_connection() -> None:
+    link, a, b = pair()
+    low, high = (a, b) if bytes(a.public) < bytes(b.public) else (b, a)
+    link.nodes[C] = high
+
+    def two_addresses(source: bytes, target: bytes, datagram: bytes) -> list[bytes]:
+        if source == high.where and datagram[0] == INITIATE:
+            link.inject(C, target, datagram, delay=0.01)
+            return []
+        return [datagram]
+
+    link.tamper = two_addresses
+    link.connect(low, high)
+    link.connect(high, low)
+    link.run(0.2)
+    assert len(low.up) == len(high.up) == 1
+    assert agree(low.up[0], high.up[0])
+    assert (low.up[0].attempt, high.up[0].attempt) == (1, 1)
+    link.run()
+    assert len(low.up) == len(high.up) == 1

@@ -9,23 +9,26 @@ from burstwire.proto.halfopen import HalfOpen, HalfOpenTable
 
 
 def entry(cid: int, proven: bool = False) -> HalfOpen:
-    return HalfOpen(cid.to_bytes(32), b"respond", cast(Any, SimpleNamespace(local_cid=cid)), None, proven)
+    return HalfOpen(
+        cid.to_bytes(32), b"respond", cast(Any, SimpleNamespace(local_cid=cid, path=bytes(48))), None, proven
+    )
 
 
 def cids(table: HalfOpenTable) -> list[int]:
     return [cid for cid in range(100) if cid in table]
 
 
-def test_an_entry_is_found_by_connection_id_and_by_digest_until_it_is_removed() -> None:
+def test_an_entry_is_found_by_connection_id_and_by_source_until_it_is_removed() -> None:
     table = HalfOpenTable(4, 10.0)
     one = entry(7)
     table.add(one, 0.0)
     assert table.get(7) is one
-    assert table.find((7).to_bytes(32)) is one
+    assert table.find((7).to_bytes(32), bytes(24)) is one
+    assert table.find((7).to_bytes(32), b"x" * 24) is None
     assert table.remove(7) is one
     assert table.remove(7) is None
     assert table.get(7) is None
-    assert table.find((7).to_bytes(32)) is None
+    assert table.find((7).to_bytes(32), bytes(24)) is None
     assert len(table) == 0
     assert table.next_expiry is None
 

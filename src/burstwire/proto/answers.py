@@ -4,7 +4,8 @@ Each step protects the dearer one after it:
 
 1. mac1: whoever does not know our public key hears nothing.
 2. An unknown version is answered with VERSIONS (at a bounded rate), another suite with silence.
-3. A known Noise message 1 is answered from the half-open table, or dropped if it led to a connection.
+3. A Noise message 1 known at this address is answered from the half-open table; one that led to a connection
+   is dropped, wherever it comes from.
 4. Under load the address must be proven (mac2), else COOKIE; proven addresses have a rate each.
 5. Noise message 1 is opened (two X25519). Simultaneous open is settled here.
 6. Version list, application protocol, AEAD, then the endpoint's `admit`: a no is a sealed refusal.
@@ -156,14 +157,14 @@ class Answers:
             self._context.emit(path, versions.encode())
 
     def _repeat(self, digest: bytes, path: bytes, now: float, *, proven: bool) -> bool:
-        """Step 3: whether this INITIATE is known, and so dealt with."""
-        entry = self._half_open.find(digest)
+        """Step 3: whether this INITIATE is known at this address, and so dealt with.
+
+        Each address gets a RESPOND of its own. One sent to two would let whoever reads it at one of them claim
+        the other, since the first DATA proves an address by having read what was sent there; and one sent to
+        the first address only would let whoever copies an INITIATE faster than the network stop a handshake.
+        """
+        entry = self._half_open.find(digest, path[:24])
         if entry is not None:
-            if path[:24] != entry.established.path[:24]:
-                # The same RESPOND at two addresses would let whoever reads it at one of them claim the other,
-                # and the first DATA proves an address only because nothing else was told of the keys there.
-                self._context.count("initiates_moved")
-                return True
             if proven:
                 self._half_open.prove(entry, now)
             entry.answered += 1

@@ -23,7 +23,7 @@ class HalfOpen:
     """One answered INITIATE.
 
     Attributes:
-        digest: SHA-256 of its Noise message 1: what makes a repeat known.
+        digest: SHA-256 of its Noise message 1; with the address that it came from, what makes a repeat known.
         respond: the RESPOND datagram, sent again for every repeat.
         established: what becomes the connection.
         rival: the number of this side's own attempt that it stands in for (simultaneous open), or None.
@@ -40,17 +40,22 @@ class HalfOpen:
     answered: int = 1
     expires: float = 0.0
 
+    @property
+    def source(self) -> bytes:
+        """Digest and address: the key of the table."""
+        return self.digest + self.established.path[:24]
+
 
 class HalfOpenTable:
-    """Half-open handshakes by connection ID and by digest."""
+    """Half-open handshakes by connection ID and by digest and address."""
 
-    __slots__ = ("_by_cid", "_by_digest", "_capacity", "_lifetime", "_proven", "_unproven")
+    __slots__ = ("_by_cid", "_by_source", "_capacity", "_lifetime", "_proven", "_unproven")
 
     def __init__(self, capacity: int, lifetime: float) -> None:
         self._capacity = capacity
         self._lifetime = lifetime
         self._by_cid: dict[int, HalfOpen] = {}
-        self._by_digest: dict[bytes, HalfOpen] = {}
+        self._by_source: dict[bytes, HalfOpen] = {}  # digest and address
         # Both in the order of `expires`, which is that of insertion, since the lifetime is one constant.
         self._unproven: OrderedDict[int, HalfOpen] = OrderedDict()
         self._proven: OrderedDict[int, HalfOpen] = OrderedDict()
@@ -67,9 +72,9 @@ class HalfOpenTable:
         """The entry of a local connection ID."""
         return self._by_cid.get(cid)
 
-    def find(self, digest: bytes) -> HalfOpen | None:
-        """The entry of an INITIATE that was answered before."""
-        return self._by_digest.get(digest)
+    def find(self, digest: bytes, address: bytes) -> HalfOpen | None:
+        """The entry of an INITIATE that was answered at this address before."""
+        return self._by_source.get(digest + address)
 
     @property
     def crowded(self) -> bool:
@@ -96,7 +101,7 @@ class HalfOpenTable:
         cid = entry.established.local_cid
         entry.expires = now + self._lifetime
         self._by_cid[cid] = entry
-        self._by_digest[entry.digest] = entry
+        self._by_source[entry.source] = entry
         (self._proven if entry.proven else self._unproven)[cid] = entry
         return evicted
 
@@ -113,7 +118,7 @@ class HalfOpenTable:
         """Take an entry out and return it."""
         entry = self._by_cid.pop(cid, None)
         if entry is not None:
-            del self._by_digest[entry.digest]
+            del self._by_source[entry.source]
             del (self._proven if entry.proven else self._unproven)[cid]
         return entry
 
@@ -128,5 +133,5 @@ class HalfOpenTable:
 
     def clear(self) -> None:
         """Forget everything."""
-        for table in (self._by_cid, self._by_digest, self._unproven, self._proven):
+        for table in (self._by_cid, self._by_source, self._unproven, self._proven):
             table.clear()

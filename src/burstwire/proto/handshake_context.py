@@ -35,7 +35,6 @@ COUNTERS: Final = (
     "initiates_crossed",
     "initiates_invalid",
     "initiates_limited",
-    "initiates_moved",
     "initiates_other_suite",
     "initiates_received",
     "initiates_replayed",
