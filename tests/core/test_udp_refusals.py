@@ -199,7 +199,8 @@ assert a.socket.stats()["trains_refused"] == 0
 
 
 LINK_LOCAL = """
-ip("ip", "link", "add", "d0", "type", "dummy")
+ip("ip", "link", "add", "d0", "type", "veth", "peer", "name", "d1")
+ip("ip", "link", "set", "d1", "up")
 ip("ip", "link", "set", "d0", "up")
 ip("ip", "address", "add", "fe80::5/64", "dev", "d0", "nodad")
 a, b = Node(UdpSocket(("::", 0))), Node(UdpSocket(("::", 0)))
