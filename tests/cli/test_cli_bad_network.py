@@ -40,11 +40,11 @@ def test_a_file_arrives_intact_through_loss_duplication_reordering_and_damage(be
 
 def test_a_transfer_cut_off_in_a_bad_network_resumes_there(bench: Bench) -> None:
     path = bench.folder / "file.bin"
-    digest = make_file(path, 16 * MIB)
+    digest = make_file(path, 8 * MIB)
     receiver = bench.receiver("--once")
     with Relay(("127.0.0.1", receiver.port), BAD, seed=8) as relay:
         victim = bench.start("send", str(path), *receiver.through(relay.address))
-        seen = wait_for_partial(bench.inbox, 3 * MIB)
+        seen = wait_for_partial(bench.inbox, 2 * MIB)
         victim.signal(signal.SIGKILL)
         victim.finish()
         outcome = bench.run("send", str(path), *receiver.through(relay.address), "--json")
@@ -52,7 +52,7 @@ def test_a_transfer_cut_off_in_a_bad_network_resumes_there(bench: Bench) -> None
     assert outcome.code == ExitCode.OK
     (event,) = outcome.events
     assert event["resumed_from"] >= seen
-    assert event["sent"] == 16 * MIB - event["resumed_from"]
+    assert event["sent"] == 8 * MIB - event["resumed_from"]
     assert hash_of(bench.inbox / "file.bin") == digest
 
 

@@ -99,6 +99,31 @@ def test_the_line_that_the_receiver_prints_is_the_command_that_works(bench: Benc
     assert hash_of(bench.inbox / "file.bin") == digest
 
 
+def test_a_receiver_without_an_address_takes_both_families(bench: Bench) -> None:
+    running = bench.start("receive", str(bench.inbox), "--listen", ":0", "--json", who="receiver")
+    listening = running.wait_event("listening")
+    port = int(listening["address"].rpartition(":")[2])
+    hosts = ["127.0.0.1", "localhost"]
+    if listening["address"].startswith("["):
+        hosts.append("[::1]")
+    for index, host in enumerate(hosts):
+        make_file(bench.folder / f"f{index}", 1000, index)
+        outcome = bench.run(
+            "send", str(bench.folder / f"f{index}"), "--to", f"{host}:{port}", "--key", listening["key"]
+        )
+        assert (outcome.code, outcome.stderr) == (ExitCode.OK, "")
+    assert len(list(bench.inbox.iterdir())) == len(hosts)
+
+
+def test_a_name_of_both_families_finds_a_receiver_of_one(bench: Bench) -> None:
+    make_file(bench.folder / "file.bin", 1000)
+    receiver = bench.receiver("--once")  # on 127.0.0.1, while localhost may be ::1 first
+    outcome = bench.run(
+        "send", str(bench.folder / "file.bin"), "--to", f"localhost:{receiver.port}", "--key", receiver.key
+    )
+    assert (outcome.code, outcome.stderr) == (ExitCode.OK, "")
+
+
 def test_several_files_go_in_one_connection_and_the_receiver_counts_them(bench: Bench) -> None:
     paths = [bench.folder / f"f{index}" for index in range(5)]
     digests = [make_file(path, 100_000 * index, index) for index, path in enumerate(paths)]

@@ -352,6 +352,26 @@ def test_a_full_disk_is_told_to_the_sender_and_what_arrived_is_kept(
     assert (box / "file.bin").read_bytes() == data
 
 
+@pytest.mark.parametrize("size", [2 * BUFFER, 8 * BUFFER, 8 * BUFFER + 1])
+def test_a_disk_that_fails_while_flushing_fails_the_transfer(
+    folder: Folder, box: Path, source_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    """The kernel reports such an error once: whoever gets it must not lose it."""
+    source_path.write_bytes(content(size))
+    monkeypatch.setattr(receiver_module, "FLUSH_EVERY", BUFFER)
+    failures = [OSError(errno.EIO, "Input/output error")]
+
+    def broken_disk(fd: int) -> None:
+        if failures:
+            raise failures.pop()
+
+    monkeypatch.setattr(folder_module, "flush_file", broken_disk)
+    sent, _, _ = run(lambda: transfer(source_path, Inbox(folder)))
+    assert isinstance(sent, Refused)
+    assert sent.code == "storage"
+    assert not (box / "file.bin").exists()
+
+
 def test_a_file_larger_than_the_free_space_is_refused_before_it_travels(
     folder: Folder, box: Path, source_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +440,33 @@ def test_long_work_of_the_receiver_is_not_taken_for_silence(
 
     sent, _, _ = run(scenario)
     assert isinstance(sent, Sent)
+
+
+def test_a_sender_that_has_handed_everything_over_waits_for_a_slow_path(
+    folder: Folder, box: Path, source_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange_module, "BUSY_INTERVAL", 0.02)
+    source_path.write_bytes(content(1_000_000))
+
+    class Slow(MemoryStream):
+        async def readinto(self, buffer: memoryview) -> int:
+            await asyncio.sleep(0.02)
+            return await super().readinto(buffer[:20_000])
+
+    async def scenario() -> Any:
+        near, far = stream_pair(1 << 20)
+        slow = Slow(far.incoming, far.outgoing)
+        with open_source(str(source_path)) as source:
+            return await asyncio.gather(
+                send_file(Exchange(near, 0.25), source, SilentProgress()),
+                Inbox(folder).receive(Exchange(slow, 5), SENDER),
+                return_exceptions=True,
+            )
+
+    sent, received = run(scenario)
+    assert isinstance(sent, Sent)
+    assert isinstance(received, Received)
+    assert received.seconds > 0.9
 
 
 def test_a_second_attempt_of_the_same_sender_ends_the_first(folder: Folder, box: Path, source_path: Path) -> None:

@@ -6,6 +6,7 @@ The stream is burstwire's; only what `ByteStream` lists is used, so tests put a 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable
 from typing import Any, Protocol, TypeVar
 
@@ -17,8 +18,8 @@ __all__ = ["ByteStream", "Exchange", "PeerEnded", "Refused", "Stalled", "Transfe
 BUSY_INTERVAL = 0.4
 """Seconds between two busy headers: below half of the shortest deadline that the command line takes (1 s)."""
 
-WRITE_PIECE = 256 * 1024
-"""Bytes that must find room in the stream within one deadline: 18 kB/s keep up with the default 15 s."""
+WRITE_PIECE = 64 * 1024
+"""Bytes that must find room in the stream within one deadline: 4.4 kB/s keep up with the default 15 s."""
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Header)
@@ -75,6 +76,7 @@ class Exchange:
         self.stream = stream
         self.deadline = deadline
         self.label = ""
+        self._last_busy = time.monotonic()
 
     async def put(self, header: Header) -> None:
         """Send one header."""
@@ -121,6 +123,13 @@ class Exchange:
         finally:
             task.cancel()
             await asyncio.wait((task,))
+
+    async def busy_now_and_then(self) -> None:
+        """Say busy if the last time is long enough ago; to be called whenever there was progress."""
+        now = time.monotonic()
+        if now - self._last_busy >= BUSY_INTERVAL:
+            self._last_busy = now
+            await self.put(Busy())
 
     async def finish(self) -> None:
         """End this side's half of the stream."""

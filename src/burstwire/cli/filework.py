@@ -21,6 +21,7 @@ __all__ = [
     "BUFFER",
     "ShortFile",
     "Stopped",
+    "flush_file",
     "hash_prefix",
     "in_thread",
     "read_full",
@@ -59,6 +60,11 @@ def write_all(fd: int, data: memoryview, offset: int) -> None:
     written = 0
     while written < len(data):
         written += os.pwritev(fd, [data[written:]], offset + written)
+
+
+def flush_file(fd: int) -> None:
+    """Wait until the file's content is on the disk; its times may follow later where the system makes a difference."""
+    getattr(os, "fdatasync", os.fsync)(fd)
 
 
 def hash_prefix(fd: int, size: int, stop: threading.Event) -> _Hash:

@@ -19,7 +19,7 @@ import re
 import stat
 from collections.abc import Iterator
 
-from burstwire.cli.filework import write_all
+from burstwire.cli.filework import flush_file, write_all
 from burstwire.cli.headers import Offer
 from burstwire.cli.names import partial_name
 
@@ -216,6 +216,12 @@ class Partial:
         """Write behind what is there; after an OSError only what was there before counts."""
         write_all(self.fd, data, self.size)
         self.size += len(data)
+
+    def flush(self, start: int, end: int) -> None:
+        """Get what was written from `start` to `end` onto the disk, and out of memory. Blocks; raises OSError."""
+        flush_file(self.fd)
+        if hasattr(os, "posix_fadvise"):
+            os.posix_fadvise(self.fd, start, end - start, os.POSIX_FADV_DONTNEED)
 
     def restart(self) -> None:
         """Forget what is there."""

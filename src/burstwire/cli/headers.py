@@ -19,10 +19,10 @@ the length of the rest as u32, big-endian, then that many bytes of JSON, one obj
                                           or refuse {code, reason}
                                              FIN
 
-Either side may say busy {} wherever it owes a header, so that long hashing is not taken for silence. A
-receiver that gives up in the middle of the bytes says refuse and stops the stream (STOP_SENDING); a sender that
-gives up resets it, with `ResetCode.CHANGED` when what it sent so far is worthless. Unknown fields are ignored,
-an unknown type is an error. Ping is a message, not a stream: see `PING`.
+Either side may say busy {} wherever it owes a header, so that long hashing is not taken for silence; the receiver
+does so also while the last bytes of a file arrive. A receiver that gives up in the middle of the bytes says refuse
+and stops the stream (STOP_SENDING); a sender that gives up resets it, with `ResetCode.CHANGED` when what it sent so
+far is worthless. Unknown fields are ignored, an unknown type is an error. Ping is a message, not a stream: see `PING`.
 """
 
 from __future__ import annotations

@@ -29,6 +29,17 @@ if TYPE_CHECKING:
 
 __all__ = ["Inbox", "Received", "Rejection"]
 
+TAIL = 8 << 20
+"""The last bytes of a file, during which we say busy now and then: by then the sender may have handed everything to its
+transport (`Config.send_buffer` is 4 MiB) and wait, on a slow path for minutes. Not before, for it would not listen.
+"""
+
+FLUSH_EVERY = 64 << 20
+"""Bytes after which a file is flushed in the background: so the last flush, before the file appears, is short, and a
+large file does not push everything else out of memory. Figures, 1 GiB received on a virtual machine: 180 MB/s without,
+255 with 8 MiB, 268 with 32, 272 with 128.
+"""
+
 
 class Rejection(Exception):
     """This side refuses the file.
@@ -251,10 +262,12 @@ async def _store(exchange: Exchange, partial: Partial, size: int, digest: _Hash)
     length = min(BUFFER, size - partial.size)
     filling, other = memoryview(bytearray(length)), memoryview(bytearray(length))
     writing: asyncio.Future[None] | None = None
+    flushing: asyncio.Future[None] | None = None
+    flushed = partial.size
     missing = size - partial.size
     filled = 0
 
-    def flush(data: memoryview) -> None:
+    def write(data: memoryview) -> None:
         partial.append(data)
         digest.update(data)
 
@@ -267,16 +280,27 @@ async def _store(exchange: Exchange, partial: Partial, size: int, digest: _Hash)
                 if count == 0:
                     raise PeerEnded("the sender ended the transfer early")
                 filled += count
+                if missing <= TAIL:
+                    await exchange.busy_now_and_then()
             if writing is not None:
                 await result_of(writing)
-            writing = start(functools.partial(flush, view))
+                # A slow disk's flush is not waited for: the sender would take that for silence.
+                if partial.size - flushed >= FLUSH_EVERY and (flushing is None or flushing.done()):
+                    if flushing is not None:
+                        flushing.result()
+                    flushing = start(functools.partial(partial.flush, flushed, partial.size))
+                    flushed = partial.size
+            writing = start(functools.partial(write, view))
             missing -= filled
             filled = 0
             filling, other = other, filling
         if writing is not None:
             await result_of(writing)
+        if flushing is not None:
+            await exchange.busy_while(result_of(flushing))
     finally:
         await settle(writing)
+        await settle(flushing)
         if filled and (writing is None or writing.exception() is None):
             with contextlib.suppress(OSError):
                 partial.append(filling[:filled])
