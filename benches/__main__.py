@@ -28,7 +28,9 @@ def main() -> int:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m benches", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="smaller amounts and fewer rounds: less than two minutes")
-    parser.add_argument("--only", action="append", choices=tuple(PARTS), help="run this part; may be given several times")
+    parser.add_argument(
+        "--only", action="append", choices=tuple(PARTS), help="run this part; may be given several times"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench", help="folder of the report")
     options = parser.parse_args()
     report = Report()

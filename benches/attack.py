@@ -19,8 +19,9 @@ import time
 from collections import deque
 from hashlib import blake2s
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Attacker", "main"]
+__all__ = ["Attacker", "Campaign", "main"]
 
 INITIATE, RESPOND, COOKIE, VERSIONS, RESET, DATA = 0x01, 0x02, 0x03, 0x04, 0x05, 0x10
 MAX_UDP = 65507
@@ -87,7 +88,13 @@ class Attacker:
         cid = self.cid if rng.random() < 0.6 else rng.getrandbits(32)
         choice = rng.randrange(12)
         if choice == 0:
-            head = struct.pack(">BIIB", INITIATE, rng.choice((1, 1, 2, rng.getrandbits(32))), rng.getrandbits(32), rng.choice((0, 0, 1, 9)))
+            head = struct.pack(
+                ">BIIB",
+                INITIATE,
+                rng.choice((1, 1, 2, rng.getrandbits(32))),
+                rng.getrandbits(32),
+                rng.choice((0, 0, 1, 9)),
+            )
             body = head + self._bytes(1200 - len(head) - 32)
             if rng.random() < 0.2:  # whoever knows the public key can make this one good, and so cost an X25519
                 return body + blake2s(body, key=self._mac1_key, digest_size=16).digest() + bytes(16)
@@ -100,7 +107,14 @@ class Attacker:
             return struct.pack(">BI", VERSIONS, cid) + self._bytes(16 + 4 * rng.randrange(5))
         if choice == 4:
             return struct.pack(">BI", RESET, cid) + self._bytes(rng.choice((16, 16, rng.randrange(40))))
-        counter = rng.choice((self.counter + rng.randrange(1000), rng.randrange(self.counter + 1), rng.getrandbits(62), rng.getrandbits(64)))
+        counter = rng.choice(
+            (
+                self.counter + rng.randrange(1000),
+                rng.randrange(self.counter + 1),
+                rng.getrandbits(62),
+                rng.getrandbits(64),
+            )
+        )
         size = rng.choice((0, 16, 17, 30, 100, 1171, rng.randrange(1500), rng.randrange(MAX_UDP - 13)))
         return struct.pack(">BIQ", DATA, cid, counter) + self._bytes(size)
 
@@ -126,6 +140,69 @@ class Attacker:
         return bytes(datagram)
 
 
+class Campaign:
+    """The sockets of the attack, the relay between the live client and the victim, and what went through them."""
+
+    def __init__(self, port: int, attacker: Attacker) -> None:
+        self._target = ("127.0.0.1", port)
+        self._attacker = attacker
+        self._victim = Victim(port)
+        sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(10)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+            each.setblocking(False)
+            each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self._inner, self._outer, *strangers = sockets
+        self._senders = [*strangers, self._inner, self._inner, self._inner]
+        self._client: tuple[str, int] | None = None
+        self._sent = 0
+        self.port: int = self._outer.getsockname()[1]
+        self.sockets = sockets
+        self.counts = dict.fromkeys((*KINDS, "forwarded", "bytes", "answered", "answered_bytes", "refused"), 0)
+
+    def relay(self, ready: socket.socket) -> None:
+        """Move what waits at one socket."""
+        counts = self.counts
+        try:
+            for _ in range(64):
+                datagram, source = ready.recvfrom(65536)
+                if ready is self._outer:
+                    self._client = source
+                    self._attacker.record(datagram)
+                    self._inner.sendto(datagram, self._target)
+                    counts["forwarded"] += 1
+                elif ready is self._inner and self._client is not None:
+                    # Answers to what was forged from the client's address go to the client, as they would.
+                    self._outer.sendto(datagram, self._client)
+                else:
+                    counts["answered"] += 1
+                    counts["answered_bytes"] += len(datagram)
+        except BlockingIOError:
+            pass
+
+    def batch(self, count: int) -> bool:
+        """Send some more datagrams; returns whether `count` have been sent."""
+        if self._victim.look()[0] > FULL:
+            time.sleep(0.0005)
+            return False
+        end = min(self._sent + BATCH, count)
+        for index in range(self._sent, end):
+            kind, datagram = self._attacker.next(index)
+            try:
+                self._senders[index % len(self._senders)].sendto(datagram, self._target)
+            except OSError:
+                self.counts["refused"] += 1
+                continue
+            self.counts[kind] += 1
+            self.counts["bytes"] += len(datagram)
+        self._sent = end
+        return end == count
+
+    def dropped(self) -> int:
+        """Datagrams that the kernel dropped at the victim's socket, however it counts them."""
+        return self._victim.look()[1]
+
+
 def main(arguments: list[str]) -> None:
     """The attacking process: prints the relay's port, waits for a line, attacks, prints what it sent."""
     parser = argparse.ArgumentParser(prog="python -m benches.attack")
@@ -135,71 +212,25 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--seed", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True, help="stop after this time in any case")
     options = parser.parse_args(arguments)
-    target = ("127.0.0.1", options.port)
-    inner, outer, *strangers = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(10)]
-    for each in (inner, outer, *strangers):
-        each.bind(("127.0.0.1", 0))
-        each.setblocking(False)
-        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-    print(json.dumps({"port": outer.getsockname()[1]}), flush=True)
-    attacker = Attacker(bytes.fromhex(options.public), options.seed)
-    victim = Victim(options.port)
-    counts = dict.fromkeys((*KINDS, "forwarded", "bytes", "answered", "answered_bytes", "refused"), 0)
-    client: tuple[str, int] | None = None
-    attacking = False
-    number = 0
-    started = time.monotonic()
-    senders = [outer_side for outer_side in strangers] + [inner] * 3
-    inputs = [inner, outer, *strangers, sys.stdin]
+    campaign = Campaign(options.port, Attacker(bytes.fromhex(options.public), options.seed))
+    print(json.dumps({"port": campaign.port}), flush=True)
+    started: float | None = None
     while True:
-        idle = 0.0 if attacking and number < options.count else 0.05
-        for ready in select.select(inputs, [], [], idle)[0]:
-            if ready is sys.stdin:
-                line = os.read(0, 100)
-                if not line:
-                    return
-                attacking = True
+        watched: list[Any] = [0, *campaign.sockets]
+        for ready in select.select(watched, [], [], 0.05 if started is None else 0)[0]:
+            if ready != 0:
+                campaign.relay(ready)
+            elif not os.read(0, 100):
+                return
+            else:
                 started = time.monotonic()
-                continue
-            try:
-                for _ in range(64):
-                    datagram, source = ready.recvfrom(65536)
-                    if ready is outer:
-                        client = source
-                        attacker.record(datagram)
-                        inner.sendto(datagram, target)
-                        counts["forwarded"] += 1
-                    elif ready is inner and client is not None:
-                        # Answers to what was forged from the client's address go to the client, as they would.
-                        outer.sendto(datagram, client)
-                    else:
-                        counts["answered"] += 1
-                        counts["answered_bytes"] += len(datagram)
-            except BlockingIOError:
-                pass
-        if not attacking:
+        if started is None:
             continue
-        if number < options.count and time.monotonic() - started < options.seconds:
-            waiting, _ = victim.look()
-            if waiting > FULL:
-                time.sleep(0.0005)
-                continue
-            for number in range(number, min(number + BATCH, options.count)):
-                kind, datagram = attacker.next(number)
-                try:
-                    senders[number % len(senders)].sendto(datagram, target)
-                except (BlockingIOError, OSError):
-                    counts["refused"] += 1
-                    continue
-                counts[kind] += 1
-                counts["bytes"] += len(datagram)
-            number += 1
-        else:
-            seconds = time.monotonic() - started
-            time.sleep(0.2)
-            print(json.dumps({**counts, "seconds": seconds, "dropped": victim.look()[1]}), flush=True)
-            attacking = False
-            number = options.count
+        seconds = time.monotonic() - started
+        if campaign.batch(options.count) or seconds > options.seconds:
+            started = None
+            time.sleep(0.2)  # what is under way arrives
+            print(json.dumps({**campaign.counts, "seconds": seconds, "dropped": campaign.dropped()}), flush=True)
 
 
 if __name__ == "__main__":

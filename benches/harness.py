@@ -17,7 +17,7 @@ from typing import Any, Self
 from benches.peers import PeerChoice
 from benches.peers.certificate import use_aes_128
 
-__all__ = ["BenchError", "ServerProcess", "compare", "middle", "missing", "servers"]
+__all__ = ["BenchError", "Result", "ServerProcess", "compare", "middle", "missing", "servers"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -179,4 +179,4 @@ def compare(
 
 def middle(results: list[Result], key: str) -> float:
     """The median of one figure."""
-    return median(result[key] for result in results)
+    return float(median(result[key] for result in results))

@@ -25,21 +25,31 @@ def run(report: Report, *, quick: bool) -> None:
         result = server.run("bulk", size)
         receiver = server.report()
     stream = Table(
-        "Memory of the receiver of one stream", ["process", "MiB received", "peak RSS, MB", "RSS before, MB", "limit, MB"]
+        "Memory of the receiver of one stream",
+        ["process", "MiB received", "peak RSS, MB", "RSS before, MB", "limit, MB"],
     )
     stream.add("receiver", size // MIB, receiver["rss_peak"] / 1e6, before["rss"] / 1e6, RECEIVER_LIMIT / 1e6)
     stream.add("sender", size // MIB, result["client"]["rss_peak"] / 1e6, "–", "–")
     report.add(stream)
     report.raw["memory_stream"] = {"before": before, "after": receiver, "run": result}
     peak = receiver["rss_peak"]
-    report.verdict(f"the receiver of {size // MIB:,} MiB peaks below 150 MB ({peak / 1e6:.1f} MB)", peak < RECEIVER_LIMIT)
+    report.verdict(
+        f"the receiver of {size // MIB:,} MiB peaks below 150 MB ({peak / 1e6:.1f} MB)", peak < RECEIVER_LIMIT
+    )
     _idle(report, 200 if quick else 1000)
 
 
 def _idle(report: Report, count: int) -> None:
     table = Table(
         "Idle connections",
-        ["transport", "connections", "accepting side, KiB each", "dialling side, KiB each", "accepting RSS, MB", "limit, MB"],
+        [
+            "transport",
+            "connections",
+            "accepting side, KiB each",
+            "dialling side, KiB each",
+            "accepting RSS, MB",
+            "limit, MB",
+        ],
     )
     raw = report.raw["memory_idle"] = {}
     for choice in [OURS, *choose(list(OTHERS))]:
@@ -62,6 +72,8 @@ def _idle(report: Report, count: int) -> None:
         raw[choice.name] = {"before": before, "after": after, "client": client}
         if choice is OURS:
             rss = after["rss"]
-            report.verdict(f"an endpoint with {count:,} idle connections stays below 100 MB ({rss / 1e6:.1f} MB)", rss < IDLE_LIMIT)
+            report.verdict(
+                f"an endpoint with {count:,} idle connections stays below 100 MB ({rss / 1e6:.1f} MB)", rss < IDLE_LIMIT
+            )
     table.notes.append("growth of the resident set, by process; every connection has carried one message each way")
     report.add(table)

@@ -1,7 +1,7 @@
 """The one relation that holds in one run: burstwire beside asyncio's TLS and aioquic, and what a datagram costs.
 
-Loopback, two processes, one stream, packets of 1,200 bytes, AES-128-GCM by `cryptography`. Rates are medians of interleaved
-runs; calls are counted in a run of their own, because counting slows it.
+Loopback, two processes, one stream, packets of 1,200 bytes, AES-128-GCM by `cryptography`. Rates are medians of
+interleaved runs; calls are counted in a run of their own, because counting slows it.
 """
 
 from __future__ import annotations
@@ -58,16 +58,37 @@ def _rates(report: Report, results: dict[str, list[dict[str, Any]]], about: dict
     ours = rates[OURS.name]
     table = Table(
         "Bulk, one stream over loopback, 1,200-byte packets",
-        ["transport", "MiB", "MB/s", "slowest", "fastest", "burstwire is", "CPU s/GB send", "CPU s/GB receive"],
+        [
+            "transport",
+            "MiB",
+            "MB/s",
+            "slowest",
+            "fastest",
+            "burstwire is",
+            "CPU s/GB send",
+            "receive",
+            "MB/s of one core",
+        ],
     )
     for name, rounds in results.items():
         single = [result["rate"] for result in rounds]
+        sending, receiving = (_cpu(rounds, side) for side in ("client", "server"))
         table.add(
-            name, rounds[0]["count"] // MIB, rates[name] / 1e6, min(single) / 1e6, max(single) / 1e6, ratio(ours, rates[name]),
-            *(_cpu(rounds, side) for side in ("client", "server")),
-        )  # fmt: skip
+            name,
+            rounds[0]["count"] // MIB,
+            rates[name] / 1e6,
+            min(single) / 1e6,
+            max(single) / 1e6,
+            ratio(ours, rates[name]),
+            sending,
+            receiving,
+            1e3 / max(sending, receiving),
+        )
     buffers = f"SO_RCVBUF {about['receive_buffer']:,}, SO_SNDBUF {about['send_buffer']:,} granted"
     table.notes.append(f"AEAD of burstwire: AES-128-GCM by {about['aead']}; {buffers}")
+    table.notes.append(
+        "MB/s of one core: what the busier side's processor time would allow, were the machine not shared"
+    )
     table.notes.append("medians of interleaved runs; the receiver checks both ends of every chunk and the length")
     for name in ("asyncio TLS", "aioquic"):
         if name in results:
@@ -75,7 +96,9 @@ def _rates(report: Report, results: dict[str, list[dict[str, Any]]], about: dict
     report.add(table)
     for name, least in (("asyncio TLS", OVER_TLS), ("aioquic", OVER_AIOQUIC)):
         if name in rates:
-            report.verdict(f"bulk is at least {least:g}x {name} ({ratio(ours, rates[name])})", ours >= least * rates[name])
+            report.verdict(
+                f"bulk is at least {least:g}x {name} ({ratio(ours, rates[name])})", ours >= least * rates[name]
+            )
 
 
 def _cpu(rounds: list[dict[str, Any]], side: str) -> float:
@@ -109,7 +132,13 @@ def _calls(report: Report, counted: dict[str, Any]) -> None:
             used["c_calls"] <= C_CALLS * datagrams,
         )
         each = {key[7:]: int(value) for key, value in used.items() if key.startswith("c_call_") and value}
-        table.notes.append(f"{name}: {', '.join(f'{key} {value:,}' for key, value in sorted(each.items(), key=lambda x: -x[1]))}")
-    source = "counted by perf" if "syscalls" in counted["client"] else "socket calls and selects only: perf cannot count here"
+        table.notes.append(
+            f"{name}: {', '.join(f'{key} {value:,}' for key, value in sorted(each.items(), key=lambda x: -x[1]))}"
+        )
+    source = (
+        "counted by perf"
+        if "syscalls" in counted["client"]
+        else "socket calls and selects only: perf cannot count here"
+    )
     table.notes.append(f"all system calls: {source}; the rate in this run was {counted['rate'] / 1e6:,.0f} MB/s")
     report.add(table)

@@ -44,7 +44,10 @@ class Table:
         return "\n".join([*lines, "", *[f"- {note}" for note in self.notes], ""])
 
     def show(self) -> None:
-        """Print it."""
+        """Print it, with lines around it when somebody looks at a terminal and rich is there."""
+        if not sys.stdout.isatty():
+            self._show_plain()
+            return
         try:
             from rich.console import Console
             from rich.table import Table as RichTable
@@ -56,13 +59,16 @@ class Table:
             table.add_column(column, justify="right" if index else "left")
         for row in self.rows:
             table.add_row(*row)
-        Console(width=None if sys.stdout.isatty() else 132).print(table)
+        Console().print(table)
 
     def _show_plain(self) -> None:
         widths = [max(len(cell) for cell in column) for column in zip(self.columns, *self.rows, strict=True)]
-        print(f"\n{self.title}")
+        print(f"\n{self.title}\n")
         for row in [self.columns, ["-" * width for width in widths], *self.rows]:
-            cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            cells = [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
             print("  ".join(cells).rstrip())
         for note in self.notes:
             print(f"  {note}")

@@ -1,8 +1,8 @@
 """The transports that are compared, each as a module that runs its two sides as two processes.
 
-`python -m benches.peers.MODULE serve` answers until its input ends; `python -m benches.peers.MODULE run TASK` does one task
-against it and prints the result as one line of JSON. What the tasks are is in `tasks.py`, what a transport has to offer
-for them in `link.py`; `CATALOGUE` says which there are.
+`python -m benches.peers.MODULE serve` answers until its input ends; `python -m benches.peers.MODULE run TASK` does
+one task against it and prints the result as one line of JSON. What the tasks are is in `tasks.py`, what a transport
+has to offer for them in `link.py`; `CATALOGUE` says which there are.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ CATALOGUE: dict[str, PeerChoice] = {
         PeerChoice("asyncio TLS", "tls", ()),
         PeerChoice("uvloop TLS", "tls", ("--loop", "uvloop"), "uvloop"),
         PeerChoice("aioquic", "quic", (), "aioquic", slow=True),
-        PeerChoice("qh3 uvloop", "qh3_quic", ("--loop", "uvloop"), "qh3", slow=True),
+        PeerChoice("qh3 uvloop", "quic", ("--library", "qh3", "--loop", "uvloop"), "qh3", slow=True),
         PeerChoice("ZeroMQ CURVE", "curve", (), "pyzmq"),
         PeerChoice("DatagramProtocol", "handwritten", ("--loop", "uvloop"), "uvloop", slow=True, tasks=_BATCHED),
     )

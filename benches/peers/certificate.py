@@ -28,9 +28,7 @@ def make_certificate() -> tuple[str, str]:
     folder = Path(tempfile.mkdtemp(prefix="bench-certificate-"))
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     (folder / "key.pem").write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
     return str(folder / "certificate.pem"), str(folder / "key.pem")
 

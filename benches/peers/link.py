@@ -66,7 +66,8 @@ class Peer(ABC):
 
     @staticmethod
     def arguments(parser: ArgumentParser) -> None:
-        """Add the options of this transport."""
+        """Add the options of this transport; most have none."""
+        del parser
 
     @abstractmethod
     async def serve(self, handler: Handler) -> dict[str, Any]:
@@ -103,11 +104,11 @@ class StreamLink(Link):
 
     async def send(self, message: bytes) -> None:
         self.writer.write(len(message).to_bytes(4, "big") + message)
-        await self.writer.drain()
+        await self._drain()
 
     async def send_many(self, messages: list[bytes]) -> None:
         self.writer.write(b"".join([len(message).to_bytes(4, "big") + message for message in messages]))
-        await self.writer.drain()
+        await self._drain()
 
     async def recv(self) -> bytes:
         while not self._messages:
@@ -120,6 +121,9 @@ class StreamLink(Link):
         messages = list(self._messages)
         self._messages.clear()
         return messages
+
+    async def _drain(self) -> None:
+        await self.writer.drain()
 
     async def _fill(self) -> None:
         data = await self.reader.read(READ)
@@ -138,7 +142,7 @@ class StreamLink(Link):
     async def write_bulk(self, blocks: Iterator[bytes]) -> None:
         for block in blocks:
             self.writer.write(block)
-            await self.writer.drain()
+            await self._drain()
 
     async def read_bulk(self, size: int, sink: Sink) -> None:
         if self._rest or self._messages:

@@ -56,7 +56,9 @@ class SyscallCounter:
         os.close(handle)
         self._output = Path(name)
         command = [perf, "stat", "-x", ",", "-e", "raw_syscalls:sys_enter", "-o", name, "-p", str(os.getpid())]
-        self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(0.5)  # perf says nowhere that it is attached; what it misses is seen as a count that is too low
 
     def stop(self) -> int | None:

@@ -22,18 +22,17 @@ class Calls:
         self.counts: dict[str, int] = {}
 
     def __getattr__(self, name: str) -> Any:
-        target = getattr(self._lib, name)
-        if callable(target) and not isinstance(target, int):
+        value = function = getattr(self._lib, name)
+        if callable(function):
             counts = self.counts
             counts[name] = 0
 
-            def counted(*arguments: Any) -> Any:
+            def value(*arguments: Any) -> Any:
                 counts[name] += 1
-                return target(*arguments)
+                return function(*arguments)
 
-            target = counted
-        setattr(self, name, target)
-        return target
+        setattr(self, name, value)
+        return value
 
     @classmethod
     def install(cls) -> Calls:
@@ -47,7 +46,7 @@ class Calls:
         calls = cls(lib)
         functions = {id(getattr(lib, name)) for name in dir(lib)}
         for name, module in list(sys.modules.items()):
-            if not name.startswith("burstwire.") or module is _burstwire:
+            if not name.startswith("burstwire.") or name.startswith("burstwire.core._burstwire"):
                 continue
             for attribute, value in list(vars(module).items()):
                 if value is lib:
@@ -64,8 +63,8 @@ class OurLink(Link):
         self.connection = connection
         self.send = connection.send  # type: ignore[method-assign]
         self.recv = connection.recv  # type: ignore[method-assign]
-        self.send_many = connection.send_many  # type: ignore[method-assign,assignment]
-        self.recv_many = connection.recv_many  # type: ignore[method-assign,assignment]
+        self.send_many = connection.send_many  # type: ignore[method-assign]
+        self.recv_many = connection.recv_many  # type: ignore[method-assign]
 
     async def send(self, message: bytes) -> None:
         raise NotImplementedError  # the connection's own method stands in its place
@@ -112,7 +111,9 @@ class OurPeer(Peer):
     def arguments(parser: ArgumentParser) -> None:
         parser.add_argument("--datagram", type=int, default=0, help="bytes of UDP payload; 0: discovered")
         parser.add_argument("--aead", default=None, help="AEAD back end; default: burstwire's choice")
-        parser.add_argument("--set", action="append", default=[], metavar="FIELD=NUMBER", help="any numeric Config field")
+        parser.add_argument(
+            "--set", action="append", default=[], metavar="FIELD=NUMBER", help="any numeric Config field"
+        )
 
     async def serve(self, handler: Handler) -> dict[str, Any]:
         endpoint = self._endpoint = await bw.bind("127.0.0.1:0", self._key, config=self._config)

@@ -1,8 +1,8 @@
 """The bytes that bulk carries, and how the receiver knows them again without slowing the transport down.
 
-The sender repeats `PERIOD` fixed bytes, so that it costs it nothing to make them. In timed runs the receiver compares both
-ends of each chunk with what belongs at that offset of the stream, and counts; once in each comparison, outside the timing,
-it hashes every byte instead.
+The sender repeats `PERIOD` fixed bytes, so that it costs it nothing to make them. In timed runs the receiver compares
+both ends of each chunk with what belongs at that offset of the stream, and counts; once in each comparison, outside
+the timing, it hashes every byte instead.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ BLOCK = 256 * 1024
 
 COUNT = 5
 PERIOD = COUNT * BLOCK
-"""1.25 MiB: no power of two, so that nothing aligned to a ring's size passes for its neighbour; and it stays in a cache."""
+"""1.25 MiB: no power of two, so that nothing aligned to a ring's size passes for its neighbour; and it stays in a
+cache."""
 
 SAMPLE = 32
 """Bytes compared at each end of a chunk."""

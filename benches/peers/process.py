@@ -1,4 +1,5 @@
-"""One side of a peer as a process: the command line, the event loop, the conversation over standard input and output."""
+"""One side of a peer as a process: the command line, the event loop, the conversation over standard input and
+output."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import json
 import os
 import selectors
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from benches.peers.link import Peer
@@ -36,7 +37,9 @@ def main(make: type[Peer]) -> None:
     parser.add_argument("--count-calls", action="store_true", help="count C calls and selects (slows the run)")
     make.arguments(parser)
     what = parser.add_subparsers(dest="what", required=True)
-    what.add_parser("serve", help="answer tasks; one line of JSON says where; 'report' on standard input gives counters")
+    what.add_parser(
+        "serve", help="answer tasks; one line of JSON says where; 'report' on standard input gives counters"
+    )
     run = what.add_parser("run", help="do one task; prints one line of JSON")
     run.add_argument("task", choices=(*TASKS, "idle"))
     run.add_argument("--info", required=True, help="what the server printed")
@@ -75,7 +78,8 @@ async def _serve(peer: Peer) -> None:
                 gc.collect()
                 report = {
                     **peer.counters(), **usage(), **memory(),
-                    "links": server.links, "finished": server.finished, "failures": server.failures, "about": peer.about(),
+                    "links": server.links, "finished": server.finished, "failures": server.failures,
+                    "about": peer.about(),
                 }  # fmt: skip
                 print(json.dumps(report), flush=True)
 

@@ -1,4 +1,5 @@
-"""The work that every transport does, and what is measured about it. The server learns the task from the first message."""
+"""The work that every transport does, and what is measured about it. The server learns the task from the first
+message."""
 
 from __future__ import annotations
 
@@ -118,12 +119,12 @@ class Server:
             await link.recv()
 
 
-async def _bulk(link: Link, count: int, _: dict[str, Any]) -> Result:
+async def _bulk(link: Link, count: int) -> Result:
     await link.write_bulk(blocks(count))
     return {}
 
 
-async def _echo(link: Link, count: int, _: dict[str, Any]) -> Result:
+async def _echo(link: Link, count: int) -> Result:
     clock = time.perf_counter
     times = []
     for number in range(count):
@@ -137,19 +138,19 @@ async def _echo(link: Link, count: int, _: dict[str, Any]) -> Result:
     return {"p50": times[count // 2], "p99": times[count * 99 // 100]}
 
 
-async def _messages(link: Link, count: int, _: dict[str, Any]) -> Result:
+async def _messages(link: Link, count: int) -> Result:
     for number in range(count):
         await link.send(message(number))
     return {}
 
 
-async def _many(link: Link, count: int, _: dict[str, Any]) -> Result:
+async def _many(link: Link, count: int) -> Result:
     for first in range(0, count, BATCH):
         await link.send_many([message(number) for number in range(first, min(first + BATCH, count))])
     return {}
 
 
-TASKS: dict[str, Callable[[Link, int, dict[str, Any]], Any] | None] = {
+TASKS: dict[str, Callable[[Link, int], Any] | None] = {
     "bulk": _bulk,
     "echo": _echo,
     "messages": _messages,
@@ -159,7 +160,9 @@ TASKS: dict[str, Callable[[Link, int, dict[str, Any]], Any] | None] = {
 """What a client can be told to do; `handshakes` makes its own connections."""
 
 
-async def run_task(peer: Peer, info: dict[str, Any], task: str, count: int, *, hash_all: bool, syscalls: bool) -> Result:
+async def run_task(
+    peer: Peer, info: dict[str, Any], task: str, count: int, *, hash_all: bool, syscalls: bool
+) -> Result:
     """Do one task as the client; raises `AssertionError` unless the work was done."""
     if task == "handshakes":
         return await _handshakes(peer, info, count)
@@ -174,7 +177,7 @@ async def run_task(peer: Peer, info: dict[str, Any], task: str, count: int, *, h
     assert await link.recv() == b"go"
     account.start()
     started = time.perf_counter()
-    result = await work(link, count, {})
+    result: Result = await work(link, count)
     if task == "echo":
         seconds = time.perf_counter() - started
         far = json.loads(await link.recv())
@@ -188,7 +191,9 @@ async def run_task(peer: Peer, info: dict[str, Any], task: str, count: int, *, h
         assert far["sha256"] == expected, "the bytes that arrived have another hash"
     elif task in ("messages", "many"):
         assert far["right"] == count, f"{far['right']:,} of {count:,} messages arrived unchanged and in order"
-    result.update(task=task, count=count, seconds=seconds, rate=count / seconds, client=used, server=far.pop("used"), far=far)
+    result.update(
+        task=task, count=count, seconds=seconds, rate=count / seconds, client=used, server=far.pop("used"), far=far
+    )
     result["about"] = peer.about()
     await link.close()
     return result

@@ -15,7 +15,8 @@ from benches.peers.link import Handler, Link, Peer, StreamLink
 from benches.peers.process import main
 
 LIMIT = 1 << 20
-"""Bytes that a StreamReader buffers (it pauses at twice that); the default of 64 KiB pauses TLS inside its own reads."""
+"""Bytes that a StreamReader buffers (it pauses at twice that); the default of 64 KiB pauses TLS inside its own
+reads."""
 
 
 class TlsPeer(Peer):

@@ -1,0 +1,179 @@
+"""Level 0: headers, varints and frames, and the ways to cut a stream into packets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from burstwire.core import BufferRing, FillTable, GatherTable, RunTable, StreamRing
+from burstwire.wire import frames, varint
+from burstwire.wire.header import DATA, HEADER
+
+PACKET = 1200
+PAYLOAD = PACKET - 42
+RUN = 54
+"""Packets of a run that fills a slot."""
+
+PATH = bytes(48)
+
+
+@pytest.mark.parametrize("value", [1, 1000, 1 << 20, 1 << 40], ids=("1 byte", "2 bytes", "4 bytes", "8 bytes"))
+def test_varint_there_and_back(benchmark: Any, value: int) -> None:
+    benchmark.group = "varint"
+    assert benchmark(lambda: varint.decode(varint.encode(value), 0)[0]) == value
+
+
+def test_header_there_and_back(benchmark: Any) -> None:
+    benchmark.group = "header"
+    buffer = bytearray(PACKET)
+
+    def work() -> Any:
+        HEADER.pack_into(buffer, 0, DATA, 7, 12345)
+        return HEADER.unpack_from(buffer)
+
+    assert benchmark(work) == (DATA, 7, 12345)
+
+
+@pytest.mark.parametrize("ranges", [1, 8, 64])
+def test_ack_there_and_back(benchmark: Any, ranges: int) -> None:
+    benchmark.group = "ACK frame"
+    named = [(10_000 - 20 * index - 9, 10_000 - 20 * index) for index in range(ranges)]
+    parsed = benchmark(lambda: frames.parse(frames.encode_ack(named, 100)))
+    assert parsed[0][3] == named
+
+
+def test_stream_frame_there_and_back(benchmark: Any) -> None:
+    benchmark.group = "STREAM frame"
+    data = bytes(PAYLOAD)
+    parsed = benchmark(lambda: frames.parse(frames.encode_stream(4, 1 << 20, data)))
+    assert bytes(parsed[0][3]) == data
+
+
+def test_parse_a_run(benchmark: Any) -> None:
+    """One C call finds the runs of a train, however many packets it has."""
+    benchmark.group = "54 headers"
+    ring, table = BufferRing(1), RunTable()
+    slot = ring.lease()
+    for index in range(RUN):
+        HEADER.pack_into(ring.views[slot], index * PACKET, DATA, 7, 100 + index)
+
+    def work() -> Any:
+        table.clear()
+        table.parse(ring, slot, RUN * PACKET, PACKET, PATH, 0)
+        found = list(table.records())
+        table.release(ring)
+        ring.lease()
+        return found
+
+    found = benchmark(work)
+    assert [(record[0], record[6]) for record in found] == [(100, RUN)]
+
+
+def test_parse_packet_by_packet(benchmark: Any) -> None:
+    benchmark.group = "54 headers"
+    train = b"".join(HEADER.pack(DATA, 7, 100 + index) + bytes(PACKET - 13) for index in range(RUN))
+
+    def work() -> list[tuple[int, ...]]:
+        return [HEADER.unpack_from(train, at) for at in range(0, len(train), PACKET)]
+
+    assert benchmark(work)[-1] == (DATA, 7, 100 + RUN - 1)
+
+
+SIZES = (4 << 10, 64 << 10, 1 << 20)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fragment_by_slicing(benchmark: Any, size: int) -> None:
+    """Each packet a new `bytes`: header, frame, a slice of the data."""
+    benchmark.group = f"fragment {size >> 10} KiB"
+    data = bytes(size)
+
+    def work() -> list[bytes]:
+        packets = []
+        for number, at in enumerate(range(0, size, PAYLOAD)):
+            piece = data[at : at + PAYLOAD]
+            packets.append(HEADER.pack(DATA, 7, number) + frames.encode_run_stream(4, at, piece))
+        return packets
+
+    packets = benchmark(work)
+    assert sum(len(packet) - 26 for packet in packets) == size
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fragment_by_memoryview(benchmark: Any, size: int) -> None:
+    """Each packet written into one preallocated buffer."""
+    benchmark.group = f"fragment {size >> 10} KiB"
+    source = memoryview(bytes(size))
+    target = memoryview(bytearray((size // PAYLOAD + 1) * PACKET))
+    prefix = frames.encode_run_stream(4, 0, b"")[:5]
+
+    def work() -> int:
+        to = 0
+        for number, at in enumerate(range(0, size, PAYLOAD)):
+            piece = source[at : at + PAYLOAD]
+            HEADER.pack_into(target, to, DATA, 7, number)
+            target[to + 13 : to + 18] = prefix
+            target[to + 18 : to + 26] = (at | 3 << 62).to_bytes(8, "big")
+            target[to + 26 : to + 26 + len(piece)] = piece
+            to += PACKET
+        return number + 1
+
+    assert benchmark(work) == -(-size // PAYLOAD)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_fragment_by_fill(benchmark: Any, size: int) -> None:
+    """All packets of all trains in one C call, from the stream's ring."""
+    benchmark.group = f"fragment {size >> 10} KiB"
+    source = StreamRing(size)
+    source.write(0, bytes(range(256)) * (size // 256))
+    ring = BufferRing(size // (RUN * PAYLOAD) + 1)
+    slots = [ring.lease() for _ in range(ring.slots)]
+    table = FillTable()
+
+    def work() -> int:
+        table.clear()
+        at = number = 0
+        for slot in slots:
+            length = min(RUN * PAYLOAD, size - at)
+            count = -(-length // PAYLOAD)
+            table.append(number, at, source.address, source.mask, 7, 4, slot, 0, length, PACKET, count, 0)
+            at += length
+            number += count
+        table.run(ring)
+        return number
+
+    assert benchmark(work) == -(-size // PAYLOAD)
+    assert bytes(ring.views[slots[0]][26:282]) == bytes(range(256))
+
+
+def test_gather_a_run(benchmark: Any) -> None:
+    benchmark.group = "gather 54 packets"
+    source, target = StreamRing(1 << 16), StreamRing(1 << 16)
+    source.write(0, bytes(range(256)) * 256)
+    ring = BufferRing(1)
+    slot = ring.lease()
+    fill, gather = FillTable(), GatherTable()
+    length = RUN * PAYLOAD
+    fill.append(0, 0, source.address, source.mask, 7, 4, slot, 0, length, PACKET, RUN, 0)
+    fill.run(ring)
+
+    def work() -> tuple[int, int]:
+        gather.clear()
+        gather.append((1 << RUN) - 1, 0, target.address, target.mask, 0, length, 4, slot, 0, PACKET, PACKET, RUN)
+        gather.run(ring)
+        return gather.result(0)
+
+    assert benchmark(work) == ((1 << RUN) - 1, 0)
+    assert target.read(0, length) == source.read(0, length)
+
+
+def test_gather_by_slicing(benchmark: Any) -> None:
+    benchmark.group = "gather 54 packets"
+    packets = [HEADER.pack(DATA, 7, n) + frames.encode_run_stream(4, n * PAYLOAD, bytes(PAYLOAD)) for n in range(RUN)]
+
+    def work() -> bytes:
+        return b"".join([bytes(frames.parse(packet[13:])[0][3]) for packet in packets])
+
+    assert len(benchmark(work)) == RUN * PAYLOAD
