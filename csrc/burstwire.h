@@ -245,6 +245,31 @@ int64_t bw_counter_reserve(bw_counters *counters, uint32_t index, uint32_t n);  
 int64_t bw_counter_peek(bw_counters *counters, uint32_t index);                   /* the next one */
 int32_t bw_counter_skip(bw_counters *counters, uint32_t index, uint64_t value);
 
+/* --- aead_libcrypto.c: packet protection by the system's libcrypto, opened at run time ----------------------------- */
+
+#define BW_AEADS 3   /* AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305, in this order */
+
+typedef struct bw_libcrypto bw_libcrypto;
+typedef struct bw_evp bw_evp;
+
+bw_libcrypto *bw_libcrypto_open(const char *soname);        /* NULL: not there, or without what is needed */
+void bw_libcrypto_close(bw_libcrypto *lib);                 /* after the last bw_evp of it was freed */
+const char *bw_libcrypto_version(const bw_libcrypto *lib);  /* for people */
+
+/* One key of one AEAD (16 bytes for the first, 32 for the others); for one thread at a time. NULL: wrong numbers, or no memory. */
+bw_evp *bw_evp_new(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size);
+void bw_evp_free(bw_evp *evp);
+
+/* Seal a run in place: headers are there, the nonce is header bytes 1..12, tags go to each packet's end. -EINVAL: no such
+ * run; -ENOMEM; -EIO: libcrypto refused, the run must not be sent and its counters are used up. */
+int32_t bw_evp_seal_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
+                        uint32_t last);
+
+/* Open those packets of a run whose bit is set; which of them verified. The others of them are wiped. Nothing verifies in
+ * what is not a run. */
+uint64_t bw_evp_open_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
+                         uint32_t last, uint64_t mask);
+
 /* cdef end */
 
 _Static_assert(sizeof(bw_run) == 80, "bw_run is 80 bytes on both sides");

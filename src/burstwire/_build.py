@@ -6,6 +6,7 @@ Used by setup.py, from the root of the source tree; nothing at run time imports 
 from __future__ import annotations
 
 import os
+import sys
 import sysconfig
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,8 @@ def builder() -> FFI:
         "include_dirs": ["csrc"],
         "extra_compile_args": ["-std=c11", *WARNINGS, *HARDENING, *(SANITIZERS if sanitize else ["-O2"])],
         "extra_link_args": SANITIZERS[:1] if sanitize else [],
+        # dlopen was in a library of its own before glibc 2.34.
+        "libraries": ["dl"] if sys.platform.startswith("linux") else [],
         # The free-threaded build has no limited API (yet).
         "py_limited_api": not sysconfig.get_config_var("Py_GIL_DISABLED"),
     }

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from burstwire.config import AEADS
 from burstwire.core import BufferRing
-from burstwire.crypto.aead import Aead, backends, make_aead
-from burstwire.errors import ConfigError, CryptoError
+from burstwire.crypto.aead import Aead, backends, fastest, make_aead
+from burstwire.errors import ConfigError
 from burstwire.wire.header import DATA, DATA_OVERHEAD, HEADER, TAG
 
 KEYS = {
@@ -36,6 +36,8 @@ runs = st.tuples(
 @pytest.fixture(scope="module")
 def ring() -> Iterator[BufferRing]:
     ring = BufferRing(4)
+    while ring.lease() >= 0:
+        pass
     yield ring
     ring.close()
 
@@ -150,23 +152,78 @@ def test_a_run_shorter_than_the_ring_has_views_for_leaves_the_rest_alone(
     assert run.surroundings() == around
 
 
+SIZES = sorted({*range(300), *range(300, 65_000, 997), 4066, 4067, 4068, 16_384, 65_000})
+
+
 @sweep
-@given(plain=st.binary(max_size=200), nonce=st.binary(min_size=12, max_size=12), header=st.binary(max_size=20))
-@settings(max_examples=20, deadline=None)
-def test_a_single_packet_is_sealed_and_opened_as_the_standard_says(
-    name: str, backend: str, plain: bytes, nonce: bytes, header: bytes
+def test_packets_of_every_size_up_to_the_largest_are_sealed_and_opened_as_the_standard_says(
+    ring: BufferRing, name: str, backend: str
 ) -> None:
     aead = make_aead(name, KEYS[name], backend)
-    sealed = aead.seal(nonce, header, plain)
-    assert sealed == reference(name).encrypt(nonce, plain, header)
-    assert aead.open(memoryview(nonce), memoryview(header), memoryview(sealed)) == plain
-    for position in range(0, len(sealed), 7):
-        forged = bytearray(sealed)
-        forged[position] ^= 1
-        with pytest.raises(CryptoError):
-            aead.open(nonce, header, forged)
-    with pytest.raises(CryptoError):
-        aead.open(nonce, header + b"x", sealed)
+    for counter, payload in enumerate(SIZES):
+        run = Run(ring, (2, 0, payload + DATA_OVERHEAD, 1, 0, counter))
+        aead.seal_run(*run.arguments)
+        assert run.packets() == run.sealed(name), payload
+        assert aead.open_run(*run.arguments, 1) == 1
+        assert run.payload(0) == run.plains[0]
+
+
+@sweep
+@pytest.mark.parametrize("payload", [0, 1, 15, 16, 17, 1171])
+@pytest.mark.parametrize("where", ["type", "nonce", "ciphertext", "tag, first byte", "tag, last byte"])
+def test_whatever_bit_is_changed_the_packet_does_not_open(
+    ring: BufferRing, name: str, backend: str, payload: int, where: str
+) -> None:
+    if where == "ciphertext" and not payload:
+        return
+    aead = make_aead(name, KEYS[name], backend)
+    run = Run(ring, (2, 5, payload + DATA_OVERHEAD, 1, 0, 9))
+    aead.seal_run(*run.arguments)
+    begin, end = run.bounds[0]
+    places = {"type": begin, "nonce": begin + 12, "ciphertext": begin + 13, "tag, first byte": end - TAG}
+    run.view[places.get(where, end - 1)] ^= 0x80
+    assert aead.open_run(*run.arguments, 1) == 0
+    if backend == "libcrypto":
+        assert run.payload(0) == bytes(payload), "unverified plaintext is wiped"
+
+
+@sweep
+def test_a_packet_cut_short_does_not_open(ring: BufferRing, name: str, backend: str) -> None:
+    aead = make_aead(name, KEYS[name], backend)
+    run = Run(ring, (2, 0, 200, 1, 0, 9))
+    aead.seal_run(*run.arguments)
+    assert aead.open_run(ring, 2, 0, 199, 1, 199, 1) == 0
+
+
+def test_back_ends_open_what_others_seal(ring: BufferRing) -> None:
+    for name in AEADS:
+        for sealing in backends():
+            for opening in backends():
+                run = Run(ring, (3, 0, 700, 40, 300, 77))
+                make_aead(name, KEYS[name], sealing).seal_run(*run.arguments)
+                everything = (1 << 40) - 1
+                assert make_aead(name, KEYS[name], opening).open_run(*run.arguments, everything) == everything
+
+
+def test_the_fastest_back_end_is_chosen_by_size_and_the_choice_is_among_those_present(ring: BufferRing) -> None:
+    for name in AEADS:
+        assert set(fastest(name)) <= set(backends())
+        aead = make_aead(name, KEYS[name])
+        for size in (1200, 20_000):
+            run = Run(ring, (1, 0, size, 3, 0, size))
+            aead.seal_run(*run.arguments)
+            assert run.packets() == run.sealed(name)
+            assert aead.open_run(*run.arguments, 0b101) == 0b101
+
+
+def test_the_environment_names_the_back_end_unless_the_caller_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    for backend in backends():
+        monkeypatch.setenv("BURSTWIRE_AEAD_BACKEND", backend)
+        assert backend in repr(make_aead("aes-128-gcm", bytes(16))).lower()
+    monkeypatch.setenv("BURSTWIRE_AEAD_BACKEND", "none such")
+    with pytest.raises(ConfigError, match="present: cryptography"):
+        make_aead("aes-128-gcm", bytes(16))
+    make_aead("aes-128-gcm", bytes(16), "cryptography")
 
 
 @pytest.mark.parametrize(("name", "size"), [("aes-128-gcm", 32), ("aes-256-gcm", 16), ("chacha20-poly1305", 31)])

@@ -1,129 +1,121 @@
 """Packet protection: sealing and opening runs of DATA packets in place.
 
-`Aead` is what a back end offers; `make_aead` chooses one. A run lies in a ring slot as
-`count` packets of `size` bytes, the last with `last` bytes; each is header 13 | payload | tag 16, and the
-nonce is header bytes 1-12 as they lie. In place: ciphertext takes the place of plaintext.
+`Aead` is what a back end offers; `make_aead` chooses one. A run lies in a slot of a `BufferRing` as `count` packets
+of `size` bytes, the last with `last` bytes; each is header 13 | payload | tag 16, and the nonce is header bytes 1-12
+as they lie. In place means: ciphertext takes the place of plaintext, nothing moves.
 
 Opening has one try: what fails to verify is destroyed.
+
+Which back end is the fastest differs by machine, by the library's version and by the size of the packets (a call into
+cryptography costs more, its bulk speed is higher than that of an older libcrypto), so it is measured, once in a process
+for each packet protection, on small and on large packets; that takes less than a millisecond.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from operator import length_hint
-from typing import Any, Final, Protocol
+from collections.abc import Callable
+from functools import cache
+from time import perf_counter_ns
+from typing import Final, Protocol
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
+from burstwire.core.ring import BufferRing
+from burstwire.crypto import aead_libcrypto
+from burstwire.crypto.aead_cryptography import CryptographyAead
+from burstwire.crypto.aead_libcrypto import LibcryptoAead
+from burstwire.errors import ConfigError
 
-from burstwire.errors import ConfigError, CryptoError
+__all__ = ["Aead", "backends", "check_backend", "fastest", "make_aead"]
 
-__all__ = ["Aead", "PacketRing", "backends", "make_aead"]
+LARGE: Final = 4096
+"""Bytes of a packet from which on it counts as large: between the two sizes that are measured."""
 
-Buffer = bytes | bytearray | memoryview
-Views = Sequence[tuple[memoryview, memoryview, memoryview, memoryview]]
+SMALL_SAMPLE: Final = (1200, 16)
+LARGE_SAMPLE: Final = (16384, 3)
+"""Size and number of the packets that are measured: a usual path and a jumbo one."""
 
+TRIES: Final = 3
+"""The best of so many counts; the first try makes the cipher."""
 
-class PacketRing(Protocol):
-    """What a back end needs of `burstwire.core.BufferRing`."""
-
-    def packets(self, slot: int, start: int, size: int, count: int) -> Views:
-        """At least `count` tuples (nonce, header, plain, sealed) of views of consecutive packets."""
+ENVIRONMENT: Final = "BURSTWIRE_AEAD_BACKEND"
 
 
 class Aead(Protocol):
-    """One key of one packet protection. Never given the same nonce twice to seal."""
+    """One key of one packet protection. Never given the same nonce twice to seal; for one thread at a time."""
 
-    def seal_run(self, ring: PacketRing, slot: int, start: int, size: int, count: int, last: int) -> None:
-        """Seal `count` packets in place; headers are there, 16 bytes at each end take the tags."""
+    def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
+        """Seal `count` packets in place; headers are there, 16 bytes at each end take the tags.
 
-    def open_run(self, ring: PacketRing, slot: int, start: int, size: int, count: int, last: int, mask: int) -> int:
+        Raises CryptoError, and then nothing of the run may be sent and its counters are used up.
+        """
+
+    def open_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int, mask: int) -> int:
         """Open in place those packets whose bit is set in `mask`; the mask of those that verified."""
 
-    def seal(self, nonce: Buffer, header: Buffer, plain: Buffer) -> bytes:
-        """One packet's ciphertext and tag."""
 
-    def open(self, nonce: Buffer, header: Buffer, sealed: Buffer) -> bytes:
-        """One packet's plaintext; raises CryptoError when the tag does not verify."""
+class BySize:
+    """Two back ends under one key: one for small packets, one for large ones; each made when it is first needed."""
 
+    __slots__ = ("_key", "_large", "_name", "_rule", "_small")
 
-class CryptographyAead:
-    """The back end that is always there: a Python loop over pyca/cryptography.
-
-    The loops run once for each packet of the bulk path: they slice nothing, build nothing and look
-    nothing up. cryptography takes input and output that start at the same byte.
-    """
-
-    __slots__ = ("_cipher",)
-
-    def __init__(self, cipher: AESGCM | ChaCha20Poly1305) -> None:
-        self._cipher = cipher
+    def __init__(self, name: str, key: bytes, rule: tuple[str, str]) -> None:
+        self._name = name
+        self._key = key
+        self._rule = rule
+        self._small: Aead | None = None
+        self._large: Aead | None = None
 
     def __repr__(self) -> str:
-        return f"<CryptographyAead {type(self._cipher).__name__}, key …>"
+        return f"<BySize {self._rule[0]} below {LARGE} bytes, {self._rule[1]} from there on, key …>"
 
-    def seal_run(self, ring: PacketRing, slot: int, start: int, size: int, count: int, last: int) -> None:
-        encrypt_into = self._cipher.encrypt_into
-        for nonce, header, plain, sealed in _views(ring, slot, start, size, count, last):
-            encrypt_into(nonce, plain, header, sealed)
+    def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
+        (self._small_one() if size < LARGE else self._large_one()).seal_run(ring, slot, start, size, count, last)
 
-    def open_run(self, ring: PacketRing, slot: int, start: int, size: int, count: int, last: int, mask: int) -> int:
-        decrypt_into = self._cipher.decrypt_into
-        views = _views(ring, slot, start, size, count, last)
-        whole = (1 << count) - 1
-        mask &= whole
-        if mask != whole:
-            views = [packet for index, packet in enumerate(views) if mask >> index & 1]
-        failed: list[int] = []
-        remaining = iter(views)
-        while True:
-            # The try is outside the loop's body, and left only to note a failure: the loop itself is bare.
-            try:
-                for nonce, header, plain, sealed in remaining:
-                    decrypt_into(nonce, sealed, header, plain)
-                break
-            except InvalidTag:
-                failed.append(len(views) - length_hint(remaining) - 1)
-        if failed:
-            bits = [index for index in range(count) if mask >> index & 1]
-            for position in failed:
-                mask ^= 1 << bits[position]
-        return mask
+    def open_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int, mask: int) -> int:
+        chosen = self._small_one() if size < LARGE else self._large_one()
+        return chosen.open_run(ring, slot, start, size, count, last, mask)
 
-    def seal(self, nonce: Buffer, header: Buffer, plain: Buffer) -> bytes:
-        return self._cipher.encrypt(nonce, plain, header)
+    def _small_one(self) -> Aead:
+        if self._small is None:
+            self._small = _BACKENDS[self._rule[0]](self._name, self._key)
+        return self._small
 
-    def open(self, nonce: Buffer, header: Buffer, sealed: Buffer) -> bytes:
-        try:
-            return self._cipher.decrypt(nonce, sealed, header)
-        except InvalidTag:
-            raise CryptoError("a tag did not verify") from None
-
-
-def _views(ring: PacketRing, slot: int, start: int, size: int, count: int, last: int) -> Views:
-    """Exactly the packets of a run; all but a shorter last one come from the ring's cache."""
-    if last == size:
-        views = ring.packets(slot, start, size, count)
-        return views if len(views) == count else views[:count]
-    whole = count - 1
-    tail = ring.packets(slot, start + whole * size, last, 1)[0]
-    return [*ring.packets(slot, start, size, whole)[:whole], tail] if whole else [tail]
-
-
-def _cryptography(name: str, key: bytes) -> Aead:
-    return CryptographyAead(ChaCha20Poly1305(key) if name == "chacha20-poly1305" else AESGCM(key))
+    def _large_one(self) -> Aead:
+        if self._large is None:
+            self._large = _BACKENDS[self._rule[1]](self._name, self._key)
+        return self._large
 
 
 _KEY_SIZES: Final = {"aes-128-gcm": 16, "aes-256-gcm": 32, "chacha20-poly1305": 32}
 
-_BACKENDS: Final[dict[str, Callable[[str, bytes], Any]]] = {"cryptography": _cryptography}
-"""Back ends by name, fastest first."""
+_BACKENDS: Final[dict[str, Callable[[str, bytes], Aead]]] = {
+    "cryptography": CryptographyAead,
+    "libcrypto": LibcryptoAead,
+}
 
 
 def backends() -> tuple[str, ...]:
-    """The back ends present, fastest first."""
-    return tuple(_BACKENDS)
+    """The back ends present on this machine."""
+    return ("cryptography", "libcrypto") if aead_libcrypto.present() else ("cryptography",)
+
+
+@cache
+def fastest(name: str) -> tuple[str, str]:
+    """The fastest back ends for a packet protection: for small packets, and from `LARGE` bytes on."""
+    present = backends()
+    if len(present) == 1:
+        return present[0], present[0]
+    ring = BufferRing(1)
+    slot = ring.lease()
+    try:
+        small, large = (
+            min(present, key=lambda backend: _measure(backend, name, ring, slot, size, count))
+            for size, count in (SMALL_SAMPLE, LARGE_SAMPLE)
+        )
+    finally:
+        ring.release(slot)
+        ring.close()
+    return small, large
 
 
 def make_aead(name: str, key: bytes, backend: str | None = None) -> Aead:
@@ -132,8 +124,8 @@ def make_aead(name: str, key: bytes, backend: str | None = None) -> Aead:
     Args:
         name: one of `burstwire.config.AEADS`.
         key: 16 bytes for aes-128-gcm, else 32.
-        backend: one of `backends()`; None: what the environment variable BURSTWIRE_AEAD_BACKEND names, else
-            the fastest.
+        backend: one of `backends()`; None: what the environment variable BURSTWIRE_AEAD_BACKEND names, else the
+            fastest ones, by the size of the packets.
 
     Raises:
         ConfigError: no such packet protection or back end, or a key of another size.
@@ -143,9 +135,27 @@ def make_aead(name: str, key: bytes, backend: str | None = None) -> Aead:
         raise ConfigError(f"no packet protection is called {name!r}; there are {', '.join(_KEY_SIZES)}")
     if len(key) != size:
         raise ConfigError(f"{name} takes a key of {size} bytes, not {len(key)}")
-    chosen = backend or os.environ.get("BURSTWIRE_AEAD_BACKEND") or next(iter(_BACKENDS))
-    make = _BACKENDS.get(chosen)
-    if make is None:
-        raise ConfigError(f"no AEAD back end is called {chosen!r}; present: {', '.join(_BACKENDS)}")
-    aead: Aead = make(name, key)
-    return aead
+    chosen = check_backend(backend)
+    if chosen is not None:
+        return _BACKENDS[chosen](name, key)
+    rule = fastest(name)
+    return _BACKENDS[rule[0]](name, key) if rule[0] == rule[1] else BySize(name, key, rule)
+
+
+def check_backend(backend: str | None) -> str | None:
+    """The back end asked for by argument or environment, None for the fastest; raises ConfigError if it is absent."""
+    chosen = backend or os.environ.get(ENVIRONMENT) or None
+    if chosen is not None and chosen not in backends():
+        raise ConfigError(f"no AEAD back end is called {chosen!r}; present: {', '.join(backends())}")
+    return chosen
+
+
+def _measure(backend: str, name: str, ring: BufferRing, slot: int, size: int, count: int) -> int:
+    """Nanoseconds to seal `count` packets of zeros, under a key that protects nothing."""
+    aead = _BACKENDS[backend](name, bytes(_KEY_SIZES[name]))
+    best = 1 << 62
+    for _ in range(TRIES):
+        start = perf_counter_ns()
+        aead.seal_run(ring, slot, 0, size, count, size)
+        best = min(best, perf_counter_ns() - start)
+    return best

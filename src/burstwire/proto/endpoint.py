@@ -23,6 +23,7 @@ from burstwire.core.address import unpack_address
 from burstwire.core.counter import CounterPool
 from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunTable, TrainTable
+from burstwire.crypto.aead import check_backend
 from burstwire.crypto.reset import reset_key, reset_token
 from burstwire.errors import EndpointClosed
 from burstwire.identity import KeyPair, PublicKey
@@ -88,6 +89,7 @@ class Endpoint:
         random: Callable[[int], bytes],
         receive_buffer: int = 212992,
     ) -> None:
+        check_backend(config.aead_backend)
         self.config = config
         self.key = key
         self.connections: dict[int, Connection] = {}

@@ -1,0 +1,197 @@
+/*
+ * aead_libcrypto.c: seal and open runs with the system's libcrypto (OpenSSL 3), opened at run time: no header of it is
+ * needed to build, and where it is absent nothing is lost but speed.
+ *
+ * Only the EVP calls below are used; their signatures have been stable since OpenSSL 1.1 and the ABI is named by the
+ * library's soname. Tags are compared by EVP_DecryptFinal_ex, in constant time. A packet whose tag does not verify is
+ * wiped, so that nobody can take unverified bytes for plaintext.
+ */
+#include "internal.h"
+
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* EVP_CTRL_AEAD_*, from the EVP documentation. */
+#define CTRL_GET_TAG 0x10
+#define CTRL_SET_TAG 0x11
+
+typedef struct evp_cipher evp_cipher;
+typedef struct evp_ctx evp_ctx;
+typedef struct engine engine;
+
+struct bw_libcrypto {
+    void *library;
+    const evp_cipher *(*cipher[BW_AEADS])(void);
+    evp_ctx *(*ctx_new)(void);
+    void (*ctx_free)(evp_ctx *);
+    int (*ctx_ctrl)(evp_ctx *, int, int, void *);
+    int (*encrypt_init)(evp_ctx *, const evp_cipher *, engine *, const uint8_t *, const uint8_t *);
+    int (*encrypt_update)(evp_ctx *, uint8_t *, int *, const uint8_t *, int);
+    int (*encrypt_final)(evp_ctx *, uint8_t *, int *);
+    int (*decrypt_init)(evp_ctx *, const evp_cipher *, engine *, const uint8_t *, const uint8_t *);
+    int (*decrypt_update)(evp_ctx *, uint8_t *, int *, const uint8_t *, int);
+    int (*decrypt_final)(evp_ctx *, uint8_t *, int *);
+    const char *(*version)(int);
+};
+
+struct bw_evp {
+    const bw_libcrypto *lib;
+    evp_ctx *seal;               /* each made when it is first used: a key serves one direction only */
+    evp_ctx *open;
+    uint32_t aead;
+    uint8_t key[32];
+};
+
+/* POSIX says that a data pointer from dlsym can hold a function; C has no cast for it, so copy the bits. */
+static bool find(void *library, const char *name, void *function)
+{
+    void *symbol = dlsym(library, name);
+    memcpy(function, &symbol, sizeof symbol);
+    return symbol != NULL;
+}
+
+bw_libcrypto *bw_libcrypto_open(const char *soname)
+{
+    void *library = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
+    if (!library)
+        return NULL;
+    bw_libcrypto *lib = calloc(1, sizeof *lib);
+    if (lib && find(library, "EVP_aes_128_gcm", &lib->cipher[0]) && find(library, "EVP_aes_256_gcm", &lib->cipher[1])
+        && find(library, "EVP_chacha20_poly1305", &lib->cipher[2]) && find(library, "EVP_CIPHER_CTX_new", &lib->ctx_new)
+        && find(library, "EVP_CIPHER_CTX_free", &lib->ctx_free) && find(library, "EVP_CIPHER_CTX_ctrl", &lib->ctx_ctrl)
+        && find(library, "EVP_EncryptInit_ex", &lib->encrypt_init)
+        && find(library, "EVP_EncryptUpdate", &lib->encrypt_update)
+        && find(library, "EVP_EncryptFinal_ex", &lib->encrypt_final)
+        && find(library, "EVP_DecryptInit_ex", &lib->decrypt_init)
+        && find(library, "EVP_DecryptUpdate", &lib->decrypt_update)
+        && find(library, "EVP_DecryptFinal_ex", &lib->decrypt_final)
+        && find(library, "OpenSSL_version", &lib->version)) {
+        lib->library = library;
+        return lib;
+    }
+    free(lib);
+    dlclose(library);
+    return NULL;
+}
+
+void bw_libcrypto_close(bw_libcrypto *lib)
+{
+    if (!lib)
+        return;
+    dlclose(lib->library);
+    free(lib);
+}
+
+const char *bw_libcrypto_version(const bw_libcrypto *lib)
+{
+    return lib->version(0);
+}
+
+bw_evp *bw_evp_new(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size)
+{
+    if (aead >= BW_AEADS || key_size != (aead == 0 ? 16u : 32u))
+        return NULL;
+    bw_evp *evp = calloc(1, sizeof *evp);
+    if (!evp)
+        return NULL;
+    evp->lib = lib;
+    evp->aead = aead;
+    memcpy(evp->key, key, key_size);
+    return evp;
+}
+
+static bool ready(bw_evp *evp, evp_ctx **ctx, int (*init)(evp_ctx *, const evp_cipher *, engine *, const uint8_t *,
+                                                         const uint8_t *))
+{
+    if (*ctx)
+        return true;
+    const bw_libcrypto *lib = evp->lib;
+    const evp_cipher *cipher = lib->cipher[evp->aead]();
+    evp_ctx *made = lib->ctx_new();
+    if (!made || !cipher || init(made, cipher, NULL, evp->key, NULL) != 1) {
+        lib->ctx_free(made);
+        return false;
+    }
+    *ctx = made;
+    return true;
+}
+
+void bw_evp_free(bw_evp *evp)
+{
+    if (!evp)
+        return;
+    evp->lib->ctx_free(evp->seal);   /* wipes the key; NULL is fine */
+    evp->lib->ctx_free(evp->open);
+    explicit_bzero(evp->key, sizeof evp->key);
+    free(evp);
+}
+
+/* One packet in place: header, payload, tag. */
+static bool seal_packet(const bw_evp *evp, uint8_t *packet, int payload)
+{
+    const bw_libcrypto *lib = evp->lib;
+    int n = 0;
+    uint8_t *body = packet + BW_HEADER;
+    return lib->encrypt_init(evp->seal, NULL, NULL, NULL, packet + 1) == 1
+        && lib->encrypt_update(evp->seal, NULL, &n, packet, BW_HEADER) == 1
+        && (payload == 0 || lib->encrypt_update(evp->seal, body, &n, body, payload) == 1)
+        && lib->encrypt_final(evp->seal, body + payload, &n) == 1
+        && lib->ctx_ctrl(evp->seal, CTRL_GET_TAG, BW_TAG, body + payload) == 1;
+}
+
+static bool open_packet(const bw_evp *evp, uint8_t *packet, int payload)
+{
+    const bw_libcrypto *lib = evp->lib;
+    int n = 0;
+    uint8_t *body = packet + BW_HEADER;
+    uint8_t rest[BW_TAG];
+    if (lib->decrypt_init(evp->open, NULL, NULL, NULL, packet + 1) == 1
+        && lib->decrypt_update(evp->open, NULL, &n, packet, BW_HEADER) == 1
+        && (payload == 0 || lib->decrypt_update(evp->open, body, &n, body, payload) == 1)
+        && lib->ctx_ctrl(evp->open, CTRL_SET_TAG, BW_TAG, body + payload) == 1
+        && lib->decrypt_final(evp->open, rest, &n) == 1)
+        return true;
+    memset(body, 0, (size_t)payload);
+    return false;
+}
+
+/* The first packet, if the run lies in a leased slot and its packets can be what the numbers say. */
+static uint8_t *run_at(const bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count, uint32_t last)
+{
+    if (!ring || count == 0 || count > BW_RUN_PACKETS || size > UINT16_MAX || last > size || last < BW_HEADER + BW_TAG)
+        return NULL;
+    const uint64_t length = (uint64_t)size * (count - 1u) + last;
+    return bw_range_ok(ring, slot, start, length) ? bw_slot(ring, slot) + start : NULL;
+}
+
+int32_t bw_evp_seal_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
+                        uint32_t last)
+{
+    uint8_t *packet = run_at(ring, slot, start, size, count, last);
+    if (!packet)
+        return -EINVAL;
+    if (!ready(evp, &evp->seal, evp->lib->encrypt_init))
+        return -ENOMEM;
+    for (uint32_t i = 0; i < count; i++, packet += size) {
+        const uint32_t bytes = i + 1 == count ? last : size;
+        if (!seal_packet(evp, packet, (int)(bytes - BW_HEADER - BW_TAG)))
+            return -EIO;
+    }
+    return 0;
+}
+
+uint64_t bw_evp_open_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
+                         uint32_t last, uint64_t mask)
+{
+    uint8_t *packet = run_at(ring, slot, start, size, count, last);
+    if (!packet || !ready(evp, &evp->open, evp->lib->decrypt_init))
+        return 0;
+    uint64_t opened = 0;
+    for (uint32_t i = 0; i < count; i++, packet += size) {
+        const uint32_t bytes = i + 1 == count ? last : size;
+        if ((mask >> i & 1) && open_packet(evp, packet, (int)(bytes - BW_HEADER - BW_TAG)))
+            opened |= UINT64_C(1) << i;
+    }
+    return opened;
+}
