@@ -27,6 +27,7 @@ class FlowControl:
         consumed: bytes that the application took, or that were given up.
         local_limit: what the peer may let `received` become.
         told_blocked: the limit for which DATA_BLOCKED was sent last.
+        peer_blocked: whether the peer said DATA_BLOCKED and has got no more credit since.
     """
 
     __slots__ = (
@@ -34,6 +35,7 @@ class FlowControl:
         "_window",
         "consumed",
         "local_limit",
+        "peer_blocked",
         "peer_limit",
         "received",
         "sent",
@@ -49,6 +51,7 @@ class FlowControl:
         self.consumed = 0
         self.local_limit = self._window
         self.told_blocked = -1
+        self.peer_blocked = False
 
     @property
     def allowance(self) -> int:
@@ -78,7 +81,9 @@ class FlowControl:
         """`n` bytes of a stream were taken: renew credit once enough of it is used."""
         self.consumed += n
         connection = self._connection
-        if self.consumed + self._window - self.local_limit >= self._window // CREDIT_SHARE:
+        # To a peer that waits, any credit counts: the application may wait for it too, reading nothing meanwhile.
+        share = 1 if self.peer_blocked else self._window // CREDIT_SHARE
+        if self.consumed + self._window - self.local_limit >= share:
             connection.ask((MAX_DATA,))
         half = stream.receiving
         goes_on = half.final_size is None and half.stop_code is None
@@ -89,13 +94,17 @@ class FlowControl:
         """The peer says that it is blocked: the limits of this moment are sent (again)."""
         connection = self._connection
         if stream_id is None:
+            self.peer_blocked = True
             connection.ask((MAX_DATA,))
         elif stream_id in connection.streams.open:
             connection.ask((MAX_STREAM_DATA, stream_id))
 
     def renew(self) -> int:
         """The limit to be sent in MAX_DATA."""
-        self.local_limit = max(self.local_limit, self.consumed + self._window)
+        limit = self.consumed + self._window
+        if limit > self.local_limit:
+            self.local_limit = limit
+            self.peer_blocked = False
         return self.local_limit
 
     def renew_stream(self, stream: Stream) -> int:

@@ -142,7 +142,7 @@ class MessageReader:
             credited = self._assemble()
         if self._assembly is None:
             head = self._head()
-            if head is not None and half.readable < sum(head) and sum(head) > half.window // 2:
+            if head is not None and self._too_large(head):
                 credited += self._begin_assembly(*head)
             elif half.ready >= half.max_data:
                 # The peer has used up its credit: if that is because of a message that the window cannot hold,
@@ -182,15 +182,19 @@ class MessageReader:
                 half.skip(prefix)
                 messages.append(half.read(length))
                 freed += prefix + length
-        if messages and half.ready >= half.max_data and self.violation is None:
-            # The peer has no credit left, so no arrival will begin with a large message that is now in front.
-            try:
-                freed += self.arrived()
-            except WireError as error:
-                self.violation = error
+        if messages and self._assembly is None and not self._ready:
+            # What is now in front may be what the peer has no credit left for: no arrival would tell.
+            head = self._next_head()
+            if head is not None and self._too_large(head):
+                freed += self._begin_assembly(*head)
         return messages, freed
 
     # inside
+
+    def _too_large(self, head: tuple[int, int]) -> bool:
+        """Whether the message in front is incomplete and so large that it must not wait in the ring."""
+        half = self._stream.receiving
+        return half.readable < sum(head) and sum(head) > half.window // 2
 
     def _next_head(self) -> tuple[int, int] | None:
         """`_head` for the application's calls, which a peer's mistake must not interrupt."""
