@@ -309,23 +309,19 @@ def test_no_free_slot_is_no_error() -> None:
     assert len(b.receive(1)) == 1
 
 
-def test_a_flood_is_left_in_the_socket_after_a_bounded_number_of_messages(
-    mode: tuple[str, bool, bool],
-) -> None:
+def test_a_flood_is_left_in_the_socket_after_a_bounded_number_of_messages(mode: tuple[str, bool, bool]) -> None:
     a, b = node("127.0.0.1", mode), node("127.0.0.1", mode)
+    b.runs = RunTable(4096)
     for _ in range(20):
         a.queue([bytes([1, i]) for i in range(50)], b.address())
         a.flush()
-    total = taken = 0
-    calls = 0
+    most = 1000 if a.socket.gso and b.socket.gro else 512 + 8
+    total = 0
     while total < 1000:
         taken = len(b.take())
-        assert taken <= 1024
+        assert 0 < taken <= most
         total += taken
-        calls += 1
     assert total == 1000
-    if not b.socket.gro:
-        assert calls >= 2
 
 
 def test_a_small_table_of_runs_takes_little_at_a_time_and_loses_nothing(mode: tuple[str, bool, bool]) -> None:
