@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from burstwire.core.address import pack_address
 from burstwire.errors import AddressError
@@ -12,7 +12,7 @@ from burstwire.errors import AddressError
 if TYPE_CHECKING:
     from burstwire.core import UdpSocket
 
-__all__ = ["Address", "parse_address", "reachable_from", "resolve", "show"]
+__all__ = ["Address", "lookup", "parse_address", "reachable_from", "resolve", "show"]
 
 Address = str | tuple[str, int]
 """``"host:port"``, ``"[v6]:port"``, ``":port"`` (every interface, both families), or ``(host, port)``."""
@@ -48,6 +48,11 @@ def show(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+async def lookup(host: str, port: int) -> list[tuple[Any, ...]]:
+    """What the system's resolver says, without blocking the loop; see `socket.getaddrinfo`."""
+    return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM))
+
+
 async def resolve(host: str, port: int) -> list[bytes]:
     """The addresses of `host` in packed form, at most `LOOKUP_LIMIT`, in the order that the system prefers.
 
@@ -59,7 +64,7 @@ async def resolve(host: str, port: int) -> list[bytes]:
         if ":" in host:  # no name has one, so this is a bad IPv6 address
             raise
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        found = await lookup(host, port)
     except (OSError, UnicodeError) as error:
         raise AddressError(f"cannot look up {host!r}: {error}") from error
     packed: list[bytes] = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from burstwire.aio.buffers import byte_view
 from burstwire.aio.channel import Channel
-from burstwire.aio.failing import fresh
+from burstwire.aio.failing import ENDED, fresh
 from burstwire.aio.stream import Stream
 from burstwire.aio.waiting import WaitLine
 from burstwire.core.address import unpack_address
@@ -197,8 +197,8 @@ class Connection:
             raise fresh(self._lost)
         try:
             taken = self._core.send_messages(messages)
-        except ConnectionLost as error:  # closing, but not closed yet
-            raise fresh(error) from None
+        except ENDED as error:  # closing, but not closed yet
+            raise fresh(error) from error.__cause__
         if taken:
             self._driver.touch()
         return taken
@@ -224,8 +224,8 @@ class Connection:
             raise fresh(self._lost)
         try:
             self._core.send_datagram(data if type(data) is bytes else byte_view(data))
-        except ConnectionLost as error:
-            raise fresh(error) from None
+        except ENDED as error:
+            raise fresh(error) from error.__cause__
         self._driver.touch()
 
     async def recv_datagram(self) -> bytes:
@@ -256,8 +256,8 @@ class Connection:
                 raise fresh(self._lost)
             try:
                 core = self._core.open_stream()
-            except ConnectionLost as error:
-                raise fresh(error) from None
+            except ENDED as error:
+                raise fresh(error) from error.__cause__
             if core is None:
                 self._driver.touch()  # STREAMS_BLOCKED
                 return None

@@ -179,7 +179,7 @@ class Endpoint:
         try:
             return await dial.any_of(usable)
         except TransportError as error:
-            raise fresh(error, "" if peer in str(error) else f"{peer}: ") from None
+            raise fresh(error, "" if peer in str(error) else f"{peer}: ") from error.__cause__
         finally:
             dial.end()
 
@@ -235,9 +235,11 @@ class Endpoint:
         raise TypeError("an Endpoint cannot be pickled or copied: it belongs to the process and loop that made it")
 
     def __del__(self) -> None:
+        # Only once the loop is gone, for it refers to the endpoint until then. The C objects below may have been freed
+        # before, in whatever order, so nothing here touches them; freeing the socket closes its descriptor. And no
+        # `source`: whoever records the warning would get hold of them.
         if getattr(self, "_failure", True) is None and not self._forked:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
-            self._driver.stop()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2)
 
     # inside
 

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 from typing import TypeVar
 
-__all__ = ["fresh"]
+from burstwire.errors import ConnectionLost, EndpointClosed
+
+__all__ = ["ENDED", "fresh"]
+
+ENDED = (ConnectionLost, EndpointClosed)
+"""What the protocol raises, one object for each connection, when it has ended."""
 
 E = TypeVar("E", bound=BaseException)
 
 
 def fresh(error: E, prefix: str = "") -> E:
-    """A copy of `error` with the same attributes, cause and message (after `prefix`), and no traceback."""
+    """A copy of `error` with the same attributes, cause and message (after `prefix`), and no traceback.
+
+    The traceback of `error` itself is dropped, too. In an except clause: ``raise fresh(error) from error.__cause__``.
+    """
+    error.__traceback__ = None
     # Not copy.copy: that calls __init__ with `args`, which holds the finished message, not what it was made of.
     args = (f"{prefix}{error}",) if prefix else error.args
     copy = type(error).__new__(type(error), *args)

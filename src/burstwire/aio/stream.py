@@ -6,8 +6,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from burstwire.aio.buffers import byte_view, writable_view
-from burstwire.aio.failing import fresh
-from burstwire.errors import ConnectionLost, StreamError
+from burstwire.aio.failing import ENDED, fresh
+from burstwire.errors import StreamError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -125,8 +125,8 @@ class Stream:
     def _write(self, data: memoryview) -> int:
         try:
             taken = self._core.write(data)
-        except ConnectionLost as error:
-            raise fresh(error) from None
+        except ENDED as error:
+            raise fresh(error) from error.__cause__
         if taken:
             self._connection._touch()
         return taken
@@ -134,8 +134,8 @@ class Stream:
     def _finish(self) -> bool:
         try:
             self._core.finish()
-        except ConnectionLost as error:
-            raise fresh(error) from None
+        except ENDED as error:
+            raise fresh(error) from error.__cause__
         self._connection._touch()
         return True
 
@@ -197,8 +197,8 @@ class Stream:
     def _read(self, n: int) -> bytes | None:
         try:
             data = self._core.read(n)
-        except ConnectionLost as error:
-            raise fresh(error) from None
+        except ENDED as error:
+            raise fresh(error) from error.__cause__
         if data:
             self._connection._took()
         return data
@@ -206,8 +206,8 @@ class Stream:
     def _readinto(self, view: memoryview) -> int | None:
         try:
             n = self._core.readinto(view)
-        except ConnectionLost as error:
-            raise fresh(error) from None
+        except ENDED as error:
+            raise fresh(error) from error.__cause__
         if n:
             self._connection._took()
         return n
@@ -231,12 +231,12 @@ class Stream:
     ) -> None:
         if kind is None:
             # Stopped or lost: the body has been told if it asked, and there is nothing left to do about it here.
-            with suppress(StreamError, ConnectionLost):
+            with suppress(StreamError, *ENDED):
                 await self.finish()
         else:
             self.reset()
         if self._core.at_end:
-            with suppress(StreamError, ConnectionLost):
+            with suppress(StreamError, *ENDED):
                 self._core.read(1)  # so that the protocol knows that the end was seen
         else:
             self.stop()
