@@ -259,6 +259,7 @@ class Inbound:
         connection.flow.charge(half.check(offset + len(data), fin))
         if half.stop_code is not None or half.reset_code is not None:
             connection.discard_unread(stream)
+            connection.streams.retire(stream)
             return
         if half.place(offset, data) or fin:
             connection.stream_arrived(stream)

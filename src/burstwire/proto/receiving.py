@@ -90,7 +90,8 @@ class RecvHalf:
     @property
     def finished(self) -> bool:
         """Whether nothing can happen on this half any more: the states Data Read and Reset Read."""
-        return self.end_read or (self.stop_code is not None and self.complete)
+        # Also of a stopped stream the final size must be known: the peer has used credit up to there (RFC 9000 §4.5).
+        return self.complete and (self.end_read or self.stop_code is not None)
 
     # inputs
 
@@ -178,7 +179,7 @@ class RecvHalf:
     def on_reset(self, code: int, final_size: int) -> int:
         """RESET_STREAM; returns the bytes to charge to the connection like `check`."""
         grown = self.check(final_size, fin=True)
-        if self.reset_code is None and not self.end_read:
+        if self.reset_code is None and (not self.end_read or self.stop_code is not None):
             self.reset_code = code
             self.drop()
         return grown
