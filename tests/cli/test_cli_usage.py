@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 from processes import COMMAND, Bench, bench_in
 
+from burstwire.cli import main
 from burstwire.cli.exits import ExitCode
+from burstwire.identity import KeyPair
 
 NOWHERE = "127.0.0.1:9"
 
@@ -26,8 +28,8 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 
 @pytest.fixture
-def key(bench: Bench) -> str:
-    return bench.run("keygen", str(bench.folder / "other")).stdout.strip()
+def key() -> str:
+    return str(KeyPair.generate().public)
 
 
 @pytest.mark.parametrize(
@@ -54,21 +56,31 @@ def key(bench: Bench) -> str:
     ],
     ids=" ".join,
 )
-def test_a_wrong_command_line_is_one_line_and_code_2(bench: Bench, key: str, arguments: tuple[str, ...]) -> None:
-    outcome = bench.run(*(argument.replace("KEY", key) for argument in arguments))
+def test_a_wrong_command_line_is_one_line_and_code_2(
+    capsys: pytest.CaptureFixture[str], key: str, arguments: tuple[str, ...]
+) -> None:
+    assert main([argument.replace("KEY", key) for argument in arguments]) == ExitCode.USAGE
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err.count("\n") == 1
+    assert shown.err.startswith("burstwire: ")
+    assert "--help" in shown.err
+
+
+def test_a_wrong_command_line_ends_the_process_with_its_code(bench: Bench) -> None:
+    outcome = bench.run("send", "file", "--to", NOWHERE)
     assert outcome.code == ExitCode.USAGE
-    assert "--help" in outcome.complaint
-    assert outcome.stdout == ""
+    assert "--key" in outcome.complaint
 
 
 @pytest.mark.parametrize("command", [(), ("send",), ("receive",), ("ping",), ("keygen",), ("key",), ("doctor",)])
-def test_every_help_says_what_the_exit_codes_mean(bench: Bench, command: tuple[str, ...]) -> None:
-    outcome = bench.run(*command, "--help")
-    assert outcome.code == ExitCode.OK
-    assert outcome.stderr == ""
-    assert "Exit codes:" in outcome.stdout
+def test_every_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    assert main([*command, "--help"]) == ExitCode.OK
+    shown = capsys.readouterr()
+    assert shown.err == ""
+    assert "Exit codes:" in shown.out
     for code in ExitCode:
-        assert f"\n    {int(code)} " in outcome.stdout or f"\n  {int(code)} " in outcome.stdout
+        assert f"\n    {int(code)} " in shown.out or f"\n  {int(code)} " in shown.out
 
 
 def test_the_version_is_that_of_the_package(bench: Bench) -> None:
@@ -140,7 +152,7 @@ def test_an_identity_is_refused_when_it_is_missing_damaged_or_readable_by_others
     outcome = bench.run("--identity", str(damaged), "key")
     assert outcome.code == ExitCode.LOCAL
     assert str(damaged) in outcome.complaint
-    bench.run("keygen", str(bench.folder / "open"))
+    KeyPair.generate().save(bench.folder / "open")
     (bench.folder / "open").chmod(0o644)
     outcome = bench.run("--identity", str(bench.folder / "open"), "key")
     assert outcome.code == ExitCode.LOCAL
@@ -232,6 +244,12 @@ def test_output_that_cannot_be_written_is_one_line(bench: Bench) -> None:
         outcome = bench.run("key", stdout=full)
     assert outcome.code == ExitCode.LOCAL
     assert "No space" in outcome.complaint
+
+
+def test_a_terminal_of_another_encoding_shows_what_it_can(bench: Bench) -> None:
+    outcome = bench.run("receive", str(bench.folder / "文書"), environment={"PYTHONIOENCODING": "latin-1"})
+    assert outcome.code == ExitCode.LOCAL
+    assert "??" in outcome.complaint
 
 
 def test_waiting_for_an_answer_can_be_interrupted(bench: Bench, key: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +257,10 @@ def doctor(as_json: bool) -> ExitCode:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line: the exit code, and at most one line on stderr for what went wrong."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            # A file's name may hold what the terminal's encoding lacks.
+            stream.reconfigure(errors="replace")
     try:
         code = burstwire.main(
             args=None if arguments is None else list(arguments), prog_name="burstwire", standalone_mode=False

@@ -6,14 +6,15 @@ The stream is burstwire's; only what `ByteStream` lists is used, so tests put a 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable
 from typing import Any, Protocol, TypeVar
 
-from burstwire.cli.headers import LENGTH, MAX_HEADER, Busy, Header, HeaderError, Refuse, decode, encode
-from burstwire.errors import StreamError
+from burstwire.cli.headers import LENGTH, MAX_HEADER, Busy, Header, HeaderError, Refuse, ResetCode, decode, encode
+from burstwire.errors import StreamError, TransportError
 
-__all__ = ["ByteStream", "Exchange", "PeerEnded", "Refused", "Stalled", "TransferError"]
+__all__ = ["ByteStream", "Exchange", "PeerEnded", "Refused", "Stalled", "TransferError", "explain"]
 
 BUSY_INTERVAL = 0.4
 """Seconds between two busy headers: below half of the shortest deadline that the command line takes (1 s)."""
@@ -59,6 +60,21 @@ class Refused(TransferError):
         super().__init__(reason)
         self.code = code
         self.reason = reason
+
+
+_WORDS = {
+    ResetCode.CANCELLED: "the {who} was interrupted",
+    ResetCode.CHANGED: "the file changed while it was being sent",
+    ResetCode.REFUSED: "the {who} refused the file",
+    ResetCode.BROKEN: "the {who} gave up: it saw a mistake, or no progress",
+    ResetCode.SUPERSEDED: "the same file is being sent anew",
+}
+
+
+def explain(error: StreamError, who: str) -> str:
+    """Why `who`, "sender" or "receiver", ended the stream, as far as its code says."""
+    code = getattr(error, "code", None)
+    return _WORDS[ResetCode(code)].format(who=who) if code in set(ResetCode) else str(error)
 
 
 class Exchange:
@@ -131,6 +147,12 @@ class Exchange:
             self._last_busy = now
             await self.put(Busy())
 
+    def abandon(self, code: ResetCode) -> None:
+        """End both halves of the stream at once."""
+        with contextlib.suppress(TransportError):
+            self.stream.reset(code)
+            self.stream.stop(code)
+
     async def finish(self) -> None:
         """End this side's half of the stream."""
         try:
@@ -152,7 +174,7 @@ class Exchange:
             return refused
         except (TransferError, HeaderError, StreamError):
             pass
-        return TransferError(str(stopped))
+        return TransferError(explain(stopped, "receiver"))
 
     async def _next_header(self) -> Header:
         (length,) = LENGTH.unpack(await self._exactly(LENGTH.size))

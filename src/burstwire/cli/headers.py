@@ -90,6 +90,8 @@ class ResetCode(IntEnum):
     """The receiver wants no more; the reason is in its last header."""
     BROKEN = 4
     """The peer did not keep to this protocol, or stalled."""
+    SUPERSEDED = 5
+    """The same sender offered the same file again; only the newest attempt goes on."""
 
 
 @dataclass(frozen=True, slots=True)

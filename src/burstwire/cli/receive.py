@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import burstwire as bw
-from burstwire.cli.exchange import Exchange, TransferError
+from burstwire.cli.exchange import Exchange, TransferError, explain
 from burstwire.cli.exits import ExitCode, Failure, describe_os_error
 from burstwire.cli.folder import Folder
 from burstwire.cli.headers import MAX_PING, PING, PONG, HeaderError
@@ -153,7 +153,8 @@ class _Server:
             received = await self._inbox.receive(exchange, bytes(connection.peer_key))
         except (Rejection, TransferError, HeaderError, bw.TransportError) as error:
             peer = f"{short_key(connection.peer_key)} at {format_address(connection.peer_address)}"
-            complain(f"{printable(exchange.label) or 'a transfer'} from {peer}: {printable(str(error))}")
+            cause = explain(error, "sender") if isinstance(error, bw.StreamError) else printable(str(error))
+            complain(f"{printable(exchange.label) or 'a transfer'} from {peer}: {cause}")
             return
         self._report(received, connection)
         self._finished += 1

@@ -87,7 +87,7 @@ class Inbox:
     def __init__(self, folder: Folder, limit: int = 16) -> None:
         self.folder = folder
         self._turns = asyncio.Semaphore(limit)
-        self._active: dict[str, tuple[asyncio.Task[object], asyncio.Event]] = {}
+        self._active: dict[str, tuple[Exchange, asyncio.Task[object], asyncio.Event]] = {}
 
     async def receive(self, exchange: Exchange, sender: bytes) -> Received:
         """One whole conversation. The peer has been told when this raises.
@@ -106,17 +106,13 @@ class Inbox:
             exchange.label = offer.name
             name = _accepted_name(offer)
             identity = transfer_identity(sender, offer)
-            async with self._only_attempt(identity), self._turn(exchange):
+            async with self._only_attempt(identity, exchange), self._turn(exchange):
                 resumed_from, sha256 = await self._take(exchange, offer, name, identity)
         except Rejection as rejection:
             await _refuse(exchange, rejection, ResetCode.REFUSED)
             raise
         except (TransferError, HeaderError) as error:
             await _refuse(exchange, Rejection("protocol", str(error)), ResetCode.BROKEN)
-            raise
-        except asyncio.CancelledError:
-            exchange.stream.stop(ResetCode.CANCELLED)
-            exchange.stream.reset(ResetCode.CANCELLED)
             raise
         identical = resumed_from is None
         with contextlib.suppress(TransferError, HeaderError, TransportError):
@@ -129,15 +125,17 @@ class Inbox:
         return Received(name, offer.size, resumed_from, identical, sha256, time.monotonic() - started)
 
     @contextlib.asynccontextmanager
-    async def _only_attempt(self, identity: str) -> AsyncIterator[None]:
+    async def _only_attempt(self, identity: str, exchange: Exchange) -> AsyncIterator[None]:
         """End an earlier attempt of the same sender at the same file: it restarted, and we did not notice."""
         while (earlier := self._active.get(identity)) is not None:
-            earlier[0].cancel()
-            await earlier[1].wait()
+            its_exchange, its_task, its_end = earlier
+            its_exchange.abandon(ResetCode.SUPERSEDED)
+            its_task.cancel()
+            await its_end.wait()
         task = asyncio.current_task()
         assert task is not None
         ended = asyncio.Event()
-        self._active[identity] = (task, ended)
+        self._active[identity] = (exchange, task, ended)
         try:
             yield
         finally:
@@ -213,10 +211,7 @@ class Inbox:
             if end.sha256 != digest.hexdigest():
                 keep = False
                 raise Rejection("mismatch", "what arrived is not the file that was sent; it was dropped")
-            try:
-                await exchange.busy_while(in_thread(functools.partial(partial.publish, offer)))
-            except NameTaken:
-                raise Rejection("exists", "the receiver got another file of this name meanwhile") from None
+            await _publish(exchange, partial, offer)
             return resumed_from, end.sha256
         except StreamReset as reset:
             keep = reset.code != ResetCode.CHANGED
@@ -304,6 +299,19 @@ async def _store(exchange: Exchange, partial: Partial, size: int, digest: _Hash)
         if filled and (writing is None or writing.exception() is None):
             with contextlib.suppress(OSError):
                 partial.append(filling[:filled])
+
+
+async def _publish(exchange: Exchange, partial: Partial, offer: Offer) -> None:
+    """Flush the file and give it its name, even if the sender goes away meanwhile."""
+    publishing = start(functools.partial(partial.publish, offer))
+    try:
+        with contextlib.suppress(TransferError, TransportError):
+            await exchange.busy_while(asyncio.wait((publishing,)))
+        await result_of(publishing)
+    except NameTaken:
+        raise Rejection("exists", "the receiver got another file of this name meanwhile") from None
+    finally:
+        await settle(publishing)
 
 
 async def _refuse(exchange: Exchange, rejection: Rejection, code: ResetCode) -> None:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import burstwire as bw
-from burstwire.cli.exchange import Exchange, Refused, Stalled, TransferError
+from burstwire.cli.exchange import Exchange, Refused, Stalled, TransferError, explain
 from burstwire.cli.exits import ExitCode, Failure
 from burstwire.cli.headers import HeaderError
 from burstwire.cli.hosts import format_address
@@ -81,7 +81,9 @@ async def _send_one(connection: bw.Connection, source: Source, progress: Progres
         raise
     except Refused as refused:
         raise Failure(ExitCode.TRANSFER, f"{shown}: {printable(refused.reason)}") from None
-    except (TransferError, HeaderError, bw.StreamError) as error:
+    except bw.StreamError as error:
+        raise Failure(ExitCode.TRANSFER, f"{shown}: {explain(error, 'receiver')}") from None
+    except (TransferError, HeaderError) as error:
         raise Failure(ExitCode.TRANSFER, f"{shown}: {printable(str(error))}") from None
     finally:
         progress.end()

@@ -148,10 +148,10 @@ async def send_file(exchange: Exchange, source: Source, progress: Progress) -> S
         exchange.stream.reset(ResetCode.CHANGED)
         raise
     except (TransferError, HeaderError):
-        _abandon(exchange, ResetCode.BROKEN)
+        exchange.abandon(ResetCode.BROKEN)
         raise
     except asyncio.CancelledError:
-        _abandon(exchange, ResetCode.CANCELLED)
+        exchange.abandon(ResetCode.CANCELLED)
         raise
     sent = 0 if identical else source.size - resumed_from
     return Sent(resumed_from, sent, identical, sha256, time.monotonic() - started)
@@ -249,9 +249,3 @@ def _unreadable(error: ShortFile | OSError) -> Exception:
     if isinstance(error, ShortFile):
         return Changed("the file became shorter while it was being sent")
     return Changed(f"the file cannot be read: {describe_os_error(error)}")
-
-
-def _abandon(exchange: Exchange, code: ResetCode) -> None:
-    with contextlib.suppress(TransportError):
-        exchange.stream.reset(code)
-        exchange.stream.stop(code)
