@@ -36,7 +36,8 @@ class Config:
     Sizes are bytes, times are seconds, rates are per second. A value out of range raises `ConfigError` at once.
 
     Attributes:
-        max_datagram_size: UDP payload in bytes; pins the MTU of every path. None: start at 1,200 (RFC 9000 §14).
+        max_datagram_size: UDP payload in bytes; pins the MTU of every path. None: 1,200 at first,
+            then what the path is found to carry (RFC 8899).
         congestion: the congestion controller, one of `CONGESTION_CONTROLLERS`.
         aead_backend: who seals and opens packets; None chooses the fastest present.
         aeads: packet protections offered (initiator) or accepted (responder), best first.

@@ -74,7 +74,7 @@ def test_two_connections_share_a_bottleneck(seed: int) -> None:
 def test_a_long_fat_path_is_filled_despite_a_little_loss(seed: int) -> None:
     """40 ms round trip, one packet in 10,000 lost, windows of 8 MiB: more than 20 MB/s."""
     config = Config(stream_window=8 * MIB, connection_window=16 * MIB, send_buffer=8 * MIB, max_datagram_size=8900)
-    with Simulation(seed, Link(delay=0.02, loss=0.0001)) as sim:
+    with Simulation(seed, Link(delay=0.02, loss=0.0001, mtu=8900)) as sim:
         left, right = pair(sim, config)
         assert transfer(sim, left, right, 32 * MIB) < 1.6
 
@@ -91,7 +91,7 @@ def test_heavy_reordering_does_not_collapse_the_window() -> None:
 @pytest.mark.parametrize("mtu", [1200, 1452, 8900, 65507])
 @pytest.mark.parametrize("gro", [True, False])
 def test_every_packet_size_works_with_and_without_gro(mtu: int, gro: bool) -> None:
-    with Simulation(mtu, Link(delay=0.001, loss=0.005)) as sim:
+    with Simulation(mtu, Link(delay=0.001, loss=0.005, mtu=mtu)) as sim:
         left, right = pair(sim, Config(max_datagram_size=mtu), gro=gro)
         transfer(sim, left, right, MIB)
 
@@ -490,7 +490,7 @@ def test_datagrams_beyond_the_socket_buffer_are_dropped_and_made_good() -> None:
 
 
 def test_trains_beyond_the_interface_are_refused_as_a_kernel_would() -> None:
-    with Simulation(1, Link(delay=0.01)) as sim:
+    with Simulation(1, Link(delay=0.01, mtu=1500)) as sim:
         a = sim.host("10.0.0.1", config=Config(max_datagram_size=1500), mtu=1452)
         left, right = sim.connect(a, sim.host("10.0.0.2", config=Config(max_datagram_size=1500)))
         left.open().send(10_000)

@@ -143,7 +143,7 @@ def test_whatever_happens_everything_arrives_and_ends(seed: int) -> None:
         for _ in range(random.randrange(5, 40)):
             chaos.step()
         # calm returns: then everything must come through
-        sim.network.set_link(Link(delay=0.01, loss=0.01))
+        sim.network.set_link(Link(delay=0.01, loss=0.01, mtu=9000))
         for peer in chaos.peers:
             peer.on_stream = lambda flow: flow.send(0)
             peer.resume()

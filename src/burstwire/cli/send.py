@@ -80,7 +80,8 @@ async def _send_one(connection: bw.Connection, source: Source, progress: Progres
     except Stalled:
         raise
     except Refused as refused:
-        raise Failure(ExitCode.TRANSFER, f"{shown}: {printable(refused.reason)}") from None
+        hint = "; choose another with --as" if refused.code in ("name", "exists") else ""
+        raise Failure(ExitCode.TRANSFER, f"{shown}: {printable(refused.reason)}{hint}") from None
     except bw.StreamError as error:
         raise Failure(ExitCode.TRANSFER, f"{shown}: {explain(error, 'receiver')}") from None
     except (TransferError, HeaderError) as error:

@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 
-from burstwire.config import MIN_DATAGRAM_SIZE, Config
+from burstwire.config import Config
 from burstwire.core.counter import CounterPool
 from burstwire.crypto.keys import GENERATION_BITS, INTEGRITY_LIMITS, TrafficKeys
 from burstwire.errors import (
@@ -44,6 +44,7 @@ from burstwire.proto.events import (
 from burstwire.proto.flow import FlowControl
 from burstwire.proto.inbound import Inbound
 from burstwire.proto.messages import MessageReader, MessageWriter
+from burstwire.proto.mtu import PROBE, MtuDiscovery
 from burstwire.proto.outbound import Outbound
 from burstwire.proto.path import Paths
 from burstwire.proto.recovery import Recovery
@@ -126,8 +127,8 @@ class Connection:
         self.observed_address: bytes | None = None
 
         peer = established.peer_parameters
-        self.mtu = config.max_datagram_size or MIN_DATAGRAM_SIZE
-        self.mtu = min(self.mtu, peer.max_udp_payload_size)
+        self.pmtu = MtuDiscovery(config.max_datagram_size, peer.max_udp_payload_size, peer.receive_buffer)
+        self.mtu = self.pmtu.size
         self.counters = counters
         self.counter_index = counters.acquire()
         self.next_counter = 0
@@ -386,6 +387,18 @@ class Connection:
                 self.close_due = True
                 self._wake(self)
 
+    def too_large(self, now: float) -> None:
+        """The kernel refused a packet because of its size (EMSGSIZE)."""
+        if self.pmtu.refused(now):
+            self._set_mtu()
+        self._wake(self)
+
+    def path_changed(self, now: float) -> None:
+        """The peer is somewhere else."""
+        self.pmtu.new_path()
+        self.mtu = self.recovery.mtu = self.pmtu.size
+        self.recovery.new_path(now)
+
     def keys_changed(self, now: float) -> None:
         """The peer's next key generation became the current one: the old one is kept for late packets, 3 PTO."""
         self._key_deadline = now + CLOSE_PTOS * self.recovery.pto()
@@ -481,20 +494,23 @@ class Connection:
 
     # what became of frames, from Inbound
 
-    def item_acked(self, item: Item) -> None:
+    def item_acked(self, item: Item, now: float) -> None:
         """A frame of a lone packet arrived."""
         kind = item[0]
         if kind == f.STREAM:
             item[1].on_acked(item[2], item[3], item[4])
         elif kind == f.ACK:
             self.acks.acked(item[1])
+        elif kind == PROBE:
+            if self.pmtu.acked(item[1], now):
+                self._set_mtu()
         elif kind == f.RESET_STREAM:
             stream = self.streams.open.get(item[1])
             if stream is not None:
                 stream.sending.reset_acked = True
                 self.streams.retire(stream)
 
-    def item_lost(self, item: Item) -> None:
+    def item_lost(self, item: Item, now: float) -> None:
         """A frame of a lone packet was lost: ask for what still matters."""
         kind = item[0]
         if kind == f.STREAM:
@@ -503,6 +519,8 @@ class Connection:
             self.wants_to_send(half)
         elif kind in (f.ACK, f.DATAGRAM, f.PING):
             return
+        elif kind == PROBE:
+            self.pmtu.lost(item[1], now)
         elif kind == f.STREAMS_BLOCKED_BIDI:
             if self.streams.waiting:
                 self.ask(item)
@@ -582,9 +600,11 @@ class Connection:
         if deadline is not None and now >= deadline:
             lost = self.recovery.on_timeout(now)
             if lost:
-                self.inbound.mourn(lost)
+                self.inbound.mourn(lost, now)
             if self.recovery.probes:
-                self.outbound.prepare_probe()
+                if self.pmtu.silence(self.recovery.pto_count, now):
+                    self._set_mtu()
+                self.outbound.prepare_probe(now)
             self._wake(self)
         self.acks.on_timeout(now)
         if self.acks.due:
@@ -620,6 +640,11 @@ class Connection:
             self.counter_index = -1
 
     # inside
+
+    def _set_mtu(self) -> None:
+        self.mtu = self.pmtu.size
+        self.recovery.set_mtu(self.mtu)
+        self._wake(self)
 
     def _check_open(self) -> None:
         if self.error is not None:

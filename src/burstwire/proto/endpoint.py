@@ -12,6 +12,7 @@ Time is always an argument, in seconds of a clock that does not run backwards; r
 
 from __future__ import annotations
 
+import errno
 import hmac
 from collections import deque
 from collections.abc import Callable
@@ -210,13 +211,16 @@ class Endpoint:
 
     def sent(self, now: float) -> None:
         """The flight that `transmit` gave is finished: every train of it was sent or refused."""
-        table = self._flying
-        if table is None:
+        if self._flying is None:
             return
         self._flying = None
-        for index in range(table.count):
-            if table.results(index)[1]:
-                self._counts["trains_refused"] += 1
+        for path, error, owner in self._outbox.refused():
+            self._counts["trains_refused"] += 1
+            if error == -errno.EMSGSIZE:
+                # Probes are sent to learn this; for other packets it means that the interface has become narrower.
+                narrow = [owner] if owner is not None else [c for c in self.connections.values() if c.path == path]
+                for connection in narrow:
+                    connection.too_large(now)
         self._outbox.clear()
 
     # outputs
@@ -326,9 +330,7 @@ class Endpoint:
             heappush(self._timers, (when, self._timer_number, connection))
 
     def _make(self, established: Established, now: float) -> Connection:
-        return Connection(
-            established, self.config, now, self._random, self._counters, self._events.append, self._wake
-        )
+        return Connection(established, self.config, now, self._random, self._counters, self._events.append, self._wake)
 
     def _register(self, connection: Connection, now: float) -> None:
         self.connections[connection.local_cid] = connection
@@ -424,12 +426,7 @@ class Endpoint:
     def _stranger(self, record: tuple[int, int, int, int, int, int, int, int, int, bytes], now: float) -> None:
         self._counts["datagrams_unknown"] += record[6]
         size = record[4]
-        if (
-            not self._closing
-            and size > Reset.SIZE
-            and len(self._resets) < MAX_RESETS
-            and self._reset_bucket.take(now)
-        ):
+        if not self._closing and size > Reset.SIZE and len(self._resets) < MAX_RESETS and self._reset_bucket.take(now):
             self._counts["resets_sent"] += 1
             self._resets.append((record[9], Reset(record[1], self._token(record[1])).encode()))
 

@@ -277,11 +277,11 @@ class Inbound:
         seconds = (delay << connection.peer_parameters.ack_delay_exponent) / 1e6
         acked, lost = recovery.acknowledged(ranges, seconds, now)
         if acked:
-            self.settle(acked)
+            self.settle(acked, now)
         if lost:
-            self.mourn(lost)
+            self.mourn(lost, now)
 
-    def settle(self, acked: Acked) -> None:
+    def settle(self, acked: Acked, now: float) -> None:
         """Tells the streams what was acknowledged and wakes writers."""
         connection = self.connection
         for record, pending, late in acked:
@@ -295,11 +295,11 @@ class Inbound:
                 if not half.queued and half.pending:  # a partial packet that was held back
                     connection.wants_to_send(half)
             for item in record.items:
-                connection.item_acked(item)
+                connection.item_acked(item, now)
                 if item[0] == f.STREAM and (item[1].wants_room or item[1].finished):
                     self._wake_writer(item[1].stream)
 
-    def mourn(self, lost: Lost) -> None:
+    def mourn(self, lost: Lost, now: float) -> None:
         """Asks for what was lost to be sent again."""
         connection = self.connection
         for record, mask in lost:
@@ -310,7 +310,7 @@ class Inbound:
                     half.on_lost(record.offset + low * chunk, (high - low) * chunk, False)
                 connection.wants_to_send(half)
             for item in record.items:
-                connection.item_lost(item)
+                connection.item_lost(item, now)
 
     def _wake_writer(self, stream: Stream) -> None:
         half = stream.sending

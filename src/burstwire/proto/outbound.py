@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from burstwire.crypto.keys import GENERATION_BITS
+from burstwire.proto.mtu import PROBE
 from burstwire.proto.outbox import MAX_SEGMENTS, Outbox
 from burstwire.proto.sent import SentRecord
 from burstwire.wire import frames as f
@@ -76,18 +77,20 @@ class Outbound:
                 break
             if before == (allowed, len(connection.sendable)):
                 break
+        if connection.confirmed and outbox.room:
+            self._probe_mtu(now, outbox)
         wants = bool(connection.sendable) or bool(connection.datagrams.outgoing) or bool(connection.control)
         recovery.limited = wants and not full
         connection.pacing_deadline = recovery.pacing_time(now) if recovery.limited else None
         return full
 
-    def prepare_probe(self) -> None:
+    def prepare_probe(self, now: float) -> None:
         """A PTO expired: the oldest unacknowledged packets are sent again, or else a PING (RFC 9002 §6.2.4)."""
         connection = self.connection
         left = connection.recovery.probes
         for record in connection.recovery.log.records:
             pending = record.pending
-            if not pending:
+            if not pending or record.is_probe:
                 continue
             half = record.half
             while half is not None and pending and left:
@@ -99,7 +102,7 @@ class Outbound:
                 connection.wants_to_send(half)
             else:
                 for item in record.items:
-                    connection.item_lost(item)
+                    connection.item_lost(item, now)
                 left -= 1
             if left <= 0:
                 break
@@ -207,6 +210,27 @@ class Outbound:
                 allowed -= size
         connection.sendable.extend(waiting)
         return allowed, full
+
+    def _probe_mtu(self, now: float, outbox: Outbox) -> None:
+        """A packet of PING and PADDING that is larger than the others, in a train of its own (RFC 8899 §3)."""
+        connection = self.connection
+        recovery = connection.recovery
+        size = connection.pmtu.next_probe(now, connection.flow.sent)
+        if not size or size > recovery.controller.window or self._next_number() < 0:
+            return
+        first, _ = self._numbers(1)
+        payload = f.encode_ping() + f.encode_padding(size - DATA_OVERHEAD - 1)
+        aead = connection.keys.sealer(first >> GENERATION_BITS)
+        outbox.lone_packet(connection.path, aead, connection.remote_cid, first, payload, connection)
+        self.packets += 1
+        self.size += size
+        # Of no weight in flight: held against the window until it is known to be lost, a probe of 64 KiB would pause
+        # a slow path for a round trip, and with it the round-trip times that slow start watches.
+        record = SentRecord(first, 1, recovery.log.sent, 0, now, items=((PROBE, size),))
+        record.is_probe = True
+        recovery.sent(record)
+        connection.pmtu.sent(size)
+        connection.sent_eliciting(now)
 
     def _challenges(self, now: float, outbox: Outbox) -> None:
         """Path validation: packets to the address in question, not counted against the path in use."""

@@ -15,10 +15,15 @@ Invariants:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from burstwire.core.ring import BufferRing, StreamRing
 from burstwire.core.run import FillTable, TrainTable
 from burstwire.crypto.aead import Aead
 from burstwire.wire.header import DATA, HEADER, TAG
+
+if TYPE_CHECKING:
+    from burstwire.proto.connection import Connection
 
 __all__ = ["MAX_SEGMENTS", "Outbox"]
 
@@ -58,11 +63,15 @@ class Outbox:
         self._path = b""
         self._ecn = 0
         self._start = 0
+        self._end = 0
+        """Where the open train must end at the latest: a train has at most `MAX_TRAIN` bytes, and one slot."""
         self._segment = 0
         self._packets = 0
         """Packets in the open train; 0 when there is none."""
         self._open = False
         """Whether another packet may join the train: false after a shorter one."""
+        self._owners: dict[int, Connection] = {}
+        """Whose lone packet a train is."""
 
     # getters
 
@@ -94,7 +103,7 @@ class Outbox:
     def run_room(self, path: bytes, size: int, ecn: int) -> int:
         """Packets of `size` bytes that the next `run` for this path may have, 0 when the flight is full."""
         if self._joins(path, size, ecn) and size == self._segment and self._fills.count < self._fill_capacity:
-            return min(MAX_SEGMENTS - self._packets, (MAX_TRAIN - (self._used - self._start)) // size)
+            return min(MAX_SEGMENTS - self._packets, (self._end - self._used) // size)
         return min(MAX_SEGMENTS, MAX_TRAIN // size) if self.bulk_room else 0
 
     def run(
@@ -135,6 +144,19 @@ class Outbox:
         self._seals.append((aead, self._slot, start, size, 1, size))
         return size
 
+    def lone_packet(self, path: bytes, aead: Aead, cid: int, counter: int, payload: bytes, owner: Connection) -> None:
+        """Adds one DATA packet in a train of its own; if the kernel refuses it, `refused` names `owner`."""
+        self._end_train()
+        self.packet(path, 0, aead, cid, counter, payload)
+        self._end_train()
+        self._owners[self.trains.count - 1] = owner
+
+    def refused(self) -> list[tuple[bytes, int, Connection | None]]:
+        """Path, negative errno and owner of each train that the kernel refused, once the flight is finished."""
+        return [
+            (path, error, self._owners.get(row)) for row, (*_, error, path) in enumerate(self.trains.records()) if error
+        ]
+
     def datagram(self, path: bytes, data: bytes) -> None:
         """Adds a datagram as it is (handshakes, resets). The caller asked `room` before."""
         start = self._place(path, len(data), 0)
@@ -162,6 +184,7 @@ class Outbox:
         self.trains.clear()
         self._fills.clear()
         self._seals.clear()
+        self._owners.clear()
         self._slot = -1
         self._used = self._packets = 0
         self._open = False
@@ -180,7 +203,7 @@ class Outbox:
             and self._packets < MAX_SEGMENTS
             and path == self._path
             and ecn == self._ecn
-            and self._used - self._start + size <= MAX_TRAIN
+            and self._used + size <= self._end
         )
 
     def _place(self, path: bytes, size: int, ecn: int) -> int:
@@ -205,6 +228,7 @@ class Outbox:
         self._path = path
         self._ecn = ecn
         self._start = self._used
+        self._end = min(self._start + MAX_TRAIN, self.ring.slot_size)
         self._segment = size
         self._open = True
 

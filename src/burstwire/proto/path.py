@@ -98,4 +98,4 @@ class Paths:
             connection.path = self.candidate
             self.candidate = None
             self.moves += 1
-            connection.recovery.new_path(now)
+            connection.path_changed(now)

@@ -143,9 +143,7 @@ class Recovery:
         self.pto_count = 0
         self.probes = 0
         if log.in_flight != before:
-            self.controller.on_ack(
-                now, before - log.in_flight, before, self.rtt, not self.limited, newest.time
-            )
+            self.controller.on_ack(now, before - log.in_flight, before, self.rtt, not self.limited, newest.time)
         for _, _, late in news:
             if late:
                 self._late(late.bit_count(), now)
@@ -161,6 +159,11 @@ class Recovery:
             self.pto_expired += 1
             self.pto_count = min(self.pto_count + 1, MAX_BACKOFF)
         return []
+
+    def set_mtu(self, mtu: int) -> None:
+        """Full packets have another size from now on."""
+        self.mtu = mtu
+        self.controller.on_mtu(mtu)
 
     def new_path(self, now: float) -> None:
         """The peer's address changed for good: what was learned about the old path does not count (RFC 9000 §9.4)."""
@@ -182,14 +185,16 @@ class Recovery:
         log = self.log
         lost, self.loss_time = log.detect(now, self.rtt.loss_delay(), PACKET_THRESHOLD)
         if lost:
-            packets = sum(mask.bit_count() for _, mask in lost)
-            size = sum(record.size * mask.bit_count() for record, mask in lost)
-            self.packets_lost += packets
-            self._episode = packets
-            persistent = self._persistent(lost)
-            self.controller.on_loss(now, size, lost[-1][0].time, persistent)
-            if persistent:
-                self.rtt.reset_minimum()
+            congestion = [(record, mask) for record, mask in lost if not record.is_probe]
+            if congestion:
+                packets = sum(mask.bit_count() for _, mask in congestion)
+                size = sum(record.size * mask.bit_count() for record, mask in congestion)
+                self.packets_lost += packets
+                self._episode = packets
+                persistent = self._persistent(congestion)
+                self.controller.on_loss(now, size, congestion[-1][0].time, persistent)
+                if persistent:
+                    self.rtt.reset_minimum()
         log.expire(now - KEEP_LOST * self.pto())
         return lost
 

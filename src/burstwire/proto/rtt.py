@@ -41,9 +41,7 @@ class Rtt:
         self._forget_minimum = False
 
     def __repr__(self) -> str:
-        return (
-            f"Rtt({self.smoothed * 1e3:.3f} ms ± {self.variance * 1e3:.3f}, least {self.minimum * 1e3:.3f})"
-        )
+        return f"Rtt({self.smoothed * 1e3:.3f} ms ± {self.variance * 1e3:.3f}, least {self.minimum * 1e3:.3f})"
 
     def update(self, sample: float, ack_delay: float, now: float) -> None:
         """Take in one sample: the time from sending the largest newly acknowledged packet to `now`.

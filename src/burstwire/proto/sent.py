@@ -32,7 +32,7 @@ class SentRecord:
         first: the first packet number.
         count: packets.
         order: how many recorded packets were sent before the first one.
-        size: bytes of every packet on the wire, without IP and UDP headers.
+        size: bytes of every packet that count as in flight: all of them, without IP and UDP headers; none of a probe.
         time: when they were sent, in seconds.
         pending: mask of packets neither acknowledged nor lost.
         lost: mask of packets declared lost and not acknowledged since.
@@ -40,15 +40,15 @@ class SentRecord:
         offset: stream offset of the first packet's bytes.
         chunk: stream bytes of each packet.
         items: what a lone packet carried besides, to be asked again when it is lost.
-        app_limited: whether the application had no more to send.
+        is_probe: whether it is a probe of the path MTU, whose loss says nothing about congestion (RFC 9000 §14.4).
     """
 
     __slots__ = (
-        "app_limited",
         "chunk",
         "count",
         "first",
         "half",
+        "is_probe",
         "items",
         "lost",
         "offset",
@@ -81,7 +81,7 @@ class SentRecord:
         self.offset = offset
         self.chunk = chunk
         self.items = items
-        self.app_limited = False
+        self.is_probe = False
 
 
 def bit_runs(mask: int) -> list[tuple[int, int]]:

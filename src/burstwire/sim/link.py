@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from random import Random
 
-from burstwire.config import MAX_DATAGRAM_SIZE
 from burstwire.errors import ConfigError
 
 __all__ = ["Link", "Pipe"]
+
+ETHERNET = 1472
+"""UDP payload of an IPv4 packet on a link of 1,500 bytes, what most paths carry."""
 
 CE = 3
 """The ECN codepoint "congestion experienced"; a packet that says 1 or 2 may be turned into it (RFC 3168 §5)."""
@@ -46,7 +48,7 @@ class Link:
     rate: float | None = None
     queue: int = 256 * 1024
     mark: int | None = None
-    mtu: int = MAX_DATAGRAM_SIZE
+    mtu: int = ETHERNET
 
     def __post_init__(self) -> None:
         for name in ("loss", "duplication", "reordering", "corruption"):

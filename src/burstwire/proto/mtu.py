@@ -1,0 +1,174 @@
+"""Datagram packetization layer path MTU discovery (RFC 8899, RFC 9000 §14.3): how large packets may be.
+
+Every path carries 1,200 bytes (BASE_PLPMTU). Once bulk data flow, larger packets of PING and PADDING are tried, one
+at a time: first the largest that both sides could handle, for that settles a loopback or a jumbo network at once;
+then the usual sizes upwards, until one does not arrive. What the interface cannot carry, the kernel refuses without
+sending anything (EMSGSIZE), so the first try costs a system call where it is in vain.
+
+A probe that is lost says nothing about congestion (RFC 9000 §14.4). When packets above the base stop arriving
+altogether, a black hole is assumed (RFC 8899 §4.3): the size goes back to the base, and the search starts again later.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+from burstwire.config import MAX_DATAGRAM_SIZE, MIN_DATAGRAM_SIZE
+
+__all__ = ["PROBE", "MtuDiscovery"]
+
+PROBE = -1
+"""The kind of a sent record's item that stands for a probe, beside frame types."""
+
+SIZES = (1372, 1452, 1472, 4052, 8152, 8952, 8972, 16_384, 32_768)
+"""Tried upwards: PPPoE and tunnels, Ethernet over IPv6 and IPv4, FDDI-like 4 KiB, jumbo frames of 8,192 and 9,000."""
+
+MAX_PROBES = 3
+"""Losses of one size before it is given up (RFC 8899 §5.1.2)."""
+
+RAISE_TIMER = 600.0
+"""Seconds until larger sizes are tried again after a search ended (PMTU_RAISE_TIMER, RFC 8899 §5.1.1)."""
+
+BLACK_HOLE_TIMER = 60.0
+"""Seconds until the search starts again after a black hole."""
+
+BLACK_HOLE_PTOS = 3
+"""PTOs in a row with nothing acknowledged after which large packets are suspected; their probes then go small."""
+
+WORTH_IT = 64 * 1024
+"""Bytes of stream data from which on a search pays: a connection that exchanges small messages never probes."""
+
+
+class Phase(IntEnum):
+    """RFC 8899 §5.2, as far as it matters here."""
+
+    IDLE = 0
+    SEARCHING = 1
+    COMPLETE = 2
+
+
+class MtuDiscovery:
+    """The search on one path.
+
+    Args:
+        pinned: the size to use and keep, or None to search.
+        peer_limit: the largest UDP payload that the peer receives.
+        peer_buffer: the peer's socket buffer in bytes as its kernel counts; 0 if unknown. Four packets must fit.
+
+    Attributes:
+        size: bytes of UDP payload that packets have now.
+        probing: the size of the probe on its way, 0 if there is none.
+    """
+
+    __slots__ = ("_failures", "_limit", "_pinned", "_queue", "_resume", "phase", "probing", "size")
+
+    def __init__(self, pinned: int | None, peer_limit: int, peer_buffer: int) -> None:
+        self._pinned = pinned is not None
+        self.size = min(pinned or MIN_DATAGRAM_SIZE, max(peer_limit, MIN_DATAGRAM_SIZE))
+        limit = min(peer_limit, MAX_DATAGRAM_SIZE)
+        if peer_buffer:
+            limit = min(limit, peer_buffer // 4)
+        self._limit = max(limit, MIN_DATAGRAM_SIZE)
+        self.phase = Phase.COMPLETE if self._pinned else Phase.IDLE
+        self._queue: list[int] = []
+        self._failures = 0
+        self._resume = float("inf")
+        self.probing = 0
+
+    # outputs
+
+    def next_probe(self, now: float, sent: int) -> int:
+        """The size to probe now, 0 for none; `sent` is how many bytes of streams the connection has sent."""
+        if self.probing or self._pinned:
+            return 0
+        if (self.phase is Phase.IDLE and sent >= WORTH_IT) or now >= self._resume:
+            self._start()
+        if self.phase is not Phase.SEARCHING:
+            return 0
+        if not self._queue:
+            self._finish(now, RAISE_TIMER)
+            return 0
+        return self._queue[0]
+
+    # inputs
+
+    def sent(self, size: int) -> None:
+        """A probe left."""
+        self.probing = size
+
+    def acked(self, size: int, now: float) -> bool:
+        """A probe arrived; returns whether `size` has grown."""
+        if size == self.probing:
+            self.probing = 0
+        self._failures = 0
+        if size <= self.size:
+            return False
+        self.size = size
+        self._queue = [candidate for candidate in self._queue if candidate > size]
+        if not self._queue and self.phase is Phase.SEARCHING:
+            self._finish(now, RAISE_TIMER)
+        return True
+
+    def lost(self, size: int, now: float) -> None:
+        """A probe was lost."""
+        if size != self.probing:
+            return
+        self.probing = 0
+        self._failures += 1
+        if self._failures >= MAX_PROBES:
+            self._give_up(size, now)
+
+    def refused(self, now: float) -> bool:
+        """The kernel said that a packet is too large for the interface; returns whether `size` has shrunk.
+
+        If a probe is on its way, that is what was meant.
+        """
+        if self.probing:
+            size, self.probing = self.probing, 0
+            self._give_up(size, now)
+            return False
+        return self._fall_back(now)
+
+    def silence(self, ptos: int, now: float) -> bool:
+        """So many PTOs in a row expired; returns whether `size` has shrunk because of it."""
+        return ptos >= BLACK_HOLE_PTOS and self._fall_back(now)
+
+    def new_path(self) -> None:
+        """The path is another one: nothing is known of it but the base."""
+        self.probing = 0
+        self._resume = float("inf")
+        if not self._pinned:
+            self.size = MIN_DATAGRAM_SIZE
+            self.phase = Phase.IDLE
+
+    # inside
+
+    def _start(self) -> None:
+        self.phase = Phase.SEARCHING
+        self._resume = float("inf")
+        self._failures = 0
+        upwards = [size for size in SIZES if self.size < size < self._limit]
+        self._queue = [self._limit, *upwards] if self._limit > self.size else []
+
+    def _give_up(self, size: int, now: float) -> None:
+        """`size` does not pass: if it was the largest of all, the others follow; else nothing larger will pass."""
+        self._failures = 0
+        if size == self._limit and self._queue[:1] == [size]:
+            del self._queue[0]
+        else:
+            self._queue.clear()
+        if not self._queue:
+            self._finish(now, RAISE_TIMER)
+
+    def _fall_back(self, now: float) -> bool:
+        if self._pinned or self.size == MIN_DATAGRAM_SIZE:
+            return False
+        self.size = MIN_DATAGRAM_SIZE
+        self.probing = 0
+        self._finish(now, BLACK_HOLE_TIMER)
+        return True
+
+    def _finish(self, now: float, pause: float) -> None:
+        self.phase = Phase.COMPLETE
+        self._queue.clear()
+        self._resume = now + pause
