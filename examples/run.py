@@ -31,6 +31,8 @@ def make_file(path: Path, size: int) -> str:
             block = os.urandom(min(BLOCK, size - start))
             digest.update(block)
             file.write(block)
+        file.flush()
+        os.fsync(file.fileno())  # so that the disk does not write it while the transfer is measured
     return digest.hexdigest()
 
 

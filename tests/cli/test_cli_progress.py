@@ -51,7 +51,8 @@ def test_a_long_transfer_makes_few_lines_and_they_are_right(clock: Clock, capsys
     progress.advance(1_000_000)
     progress.end()
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "file: 0% of 36.0 GB, 10.0 MB/s, 59:59 min left"
+    assert lines[0].startswith("file: 0% of 36.0 GB, 10.0 MB/s, ")
+    assert lines[8] == "file: 5% of 36.0 GB, 10.0 MB/s, 56:56 min left"
     assert 50 < len(lines) < 80
     assert all("10.0 MB/s" in line for line in lines)
 
@@ -59,7 +60,7 @@ def test_a_long_transfer_makes_few_lines_and_they_are_right(clock: Clock, capsys
 def test_a_quick_transfer_makes_no_lines(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
     progress = LineProgress(Output(json=False))
     progress.begin("file", 1000)
-    clock.now += 0.9
+    clock.now += 0.4
     progress.advance(1000)
     progress.end()
     assert capsys.readouterr().out == ""

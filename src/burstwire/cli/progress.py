@@ -23,7 +23,7 @@ __all__ = ["BarProgress", "LineProgress", "SilentProgress", "choose_progress"]
 REDRAW = 0.1
 """Seconds between two redraws. The event loop draws: a thread beside it would cost it the GIL."""
 
-FIRST_LINE, LONGEST_PAUSE = 1.0, 60.0
+FIRST_LINE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds until the first plain line; every pause is twice the one before, up to the longest."""
 
 
@@ -59,7 +59,7 @@ class SilentProgress:
 
 
 class LineProgress(SilentProgress):
-    """A line on stdout after one second, two more, four more, …: logs stay short however long it takes."""
+    """A line on stdout after half a second, one more, two more, …: logs stay short however long it takes."""
 
     def __init__(self, output: Output) -> None:
         super().__init__()
