@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from burstwire.core.ring import BufferRing
     from burstwire.proto.connection import Connection
     from burstwire.proto.recovery import Acked, Lost
+    from burstwire.proto.sending import SendHalf
     from burstwire.proto.streams import Stream
 
 __all__ = ["Inbound"]
@@ -290,14 +291,11 @@ class Inbound:
                 chunk = record.chunk
                 for low, high in bit_runs(pending | late):
                     half.on_acked(record.offset + low * chunk, (high - low) * chunk, False)
-                if half.wants_room or half.finished:
-                    self._wake_writer(half.stream)
-                if not half.queued and half.pending:  # a partial packet that was held back
-                    connection.wants_to_send(half)
+                self._acked(half)
             for item in record.items:
                 connection.item_acked(item, now)
-                if item[0] == f.STREAM and (item[1].wants_room or item[1].finished):
-                    self._wake_writer(item[1].stream)
+                if item[0] == f.STREAM:
+                    self._acked(item[1])
 
     def mourn(self, lost: Lost, now: float) -> None:
         """Asks for what was lost to be sent again."""
@@ -311,6 +309,13 @@ class Inbound:
                 connection.wants_to_send(half)
             for item in record.items:
                 connection.item_lost(item, now)
+
+    def _acked(self, half: SendHalf) -> None:
+        """Bytes of a half were acknowledged, by whatever kind of packet."""
+        if half.wants_room or half.finished:
+            self._wake_writer(half.stream)
+        if not half.queued and half.pending:  # a partial packet that was held back
+            self.connection.wants_to_send(half)
 
     def _wake_writer(self, stream: Stream) -> None:
         half = stream.sending
