@@ -303,6 +303,18 @@ def test_a_message_larger_than_the_window_arrives_whole(size: int) -> None:
         assert right.messages == [b"before", big, b"after", big[:70_000]]
 
 
+def test_a_buffer_smaller_than_a_packet_never_waits_for_itself() -> None:
+    """The rest that is held back for a full packet can never become one."""
+    config = Config(send_buffer=4096, max_datagram_size=8000)
+    with Simulation(1, Link(delay=0.01, mtu=8000)) as sim:
+        left, right = pair(sim, config)
+        messages = [bytes([i]) * (700 + 37 * i) for i in range(100)]
+        left.send_messages(messages)
+        flow = left.open().send(50_000)
+        sim.run(lambda: len(right.messages) == 100 and arrived(right, flow))
+        assert right.messages == messages
+
+
 def test_a_message_too_large_for_the_peer_is_refused_and_changes_nothing() -> None:
     with Simulation(1, Link(delay=0.01)) as sim:
         left, right = pair(sim, Config(max_message_size=1000))
