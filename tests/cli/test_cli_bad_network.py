@@ -3,23 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from processes import Bench, bench_in
+from processes import Bench
 from support.relay import Faults, Relay
 from test_cli_end_to_end import MIB, hash_of, make_file, wait_for_partial
 
 from burstwire.cli.exits import ExitCode
 
 BAD = Faults(drop=0.05, duplicate=0.01, reorder=0.01, corrupt=0.01)
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with bench_in(tmp_path) as opened:
-        yield opened
 
 
 @pytest.mark.parametrize("size", [16 * MIB, pytest.param(64 * MIB, marks=pytest.mark.slow)])

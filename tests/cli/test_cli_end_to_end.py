@@ -10,21 +10,14 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import LIMIT, Bench, bench_in
+from processes import LIMIT, Bench
 
 from burstwire.cli.exits import ExitCode
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with bench_in(tmp_path) as opened:
-        yield opened
 
 
 def make_file(path: Path, size: int, seed: int = 1) -> str:

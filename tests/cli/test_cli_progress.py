@@ -6,11 +6,9 @@ import io
 import os
 import pty
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from processes import Bench, bench_in
+from processes import Bench
 from rich.console import Console
 
 from burstwire.cli import progress as progress_module
@@ -34,12 +32,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(progress_module, "time", clock)
     return clock
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with bench_in(tmp_path) as opened:
-        yield opened
 
 
 def test_a_long_transfer_makes_few_lines_and_they_are_right(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:

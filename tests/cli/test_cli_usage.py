@@ -8,23 +8,16 @@ import socket
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import COMMAND, Bench, bench_in
+from processes import COMMAND, Bench
 
 from burstwire.cli import main
 from burstwire.cli.exits import ExitCode
 from burstwire.identity import KeyPair
 
 NOWHERE = "127.0.0.1:9"
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    with bench_in(tmp_path) as opened:
-        yield opened
 
 
 @pytest.fixture
