@@ -15,8 +15,8 @@ from benches.peers.link import Handler, Link, Peer, StreamLink
 from benches.peers.process import main
 
 LIMIT = 1 << 20
-"""Bytes that a StreamReader buffers (it pauses at twice that); the default of 64 KiB pauses TLS inside its own
-reads."""
+"""Bytes that a StreamReader buffers (it pauses at twice that): more than the default of 64 KiB, so that TLS is compared
+without its reader having to pause for want of room."""
 
 
 class TlsPeer(Peer):
