@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from burstwire.core import BufferRing
 from burstwire.crypto.aead import backends, make_aead
@@ -76,12 +77,11 @@ def test_open_a_run(benchmark: Any, backend: str, size: int) -> None:
 
 
 @pytest.mark.parametrize("size", [64, 1200, 65000])
-@pytest.mark.parametrize("backend", backends())
-def test_seal_one_packet_into_new_bytes(benchmark: Any, backend: str, size: int) -> None:
+def test_seal_one_packet_into_new_bytes(benchmark: Any, size: int) -> None:
     """What a design without slots does: nonce, header and payload as objects, a new `bytes` out of it."""
-    aead = make_aead("aes-128-gcm", bytes(16), backend)
+    cipher = AESGCM(bytes(16))
     nonce, header, plain = bytes(12), bytes(13), bytes(size - OVERHEAD)
     benchmark.group = f"seal {size}"
-    sealed = benchmark(aead.seal, nonce, header, plain)
+    sealed = benchmark(cipher.encrypt, nonce, plain, header)
     _per_packet(benchmark, 1, size)
     assert len(sealed) == size - 13

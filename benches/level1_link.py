@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import random
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +40,7 @@ class Host:
         self.address = pack_address("127.0.0.1", port)
         self.ring = BufferRing(16)
         self.table = RunTable()
-        self.spent: Counter[str] = Counter()
+        self.spent: defaultdict[str, float] = defaultdict(float)
         self.calls: Counter[str] = Counter()
 
     def timed(self, step: str, work: Callable[..., Any], *arguments: Any) -> Any:
@@ -203,7 +203,7 @@ def main() -> None:
 def _show(link: Memory, unit: str, count: float) -> None:
     for name, host in (("near", link.near), ("far", link.far)):
         print(f"{name}: µs by {unit}")
-        for step, seconds in host.spent.most_common():
+        for step, seconds in sorted(host.spent.items(), key=lambda item: -item[1]):
             print(f"  {step:10} {seconds / count * 1e6:8.1f}   ({host.calls[step] / count:.2f} calls)")
 
 
