@@ -96,6 +96,38 @@ def test_every_packet_size_works_with_and_without_gro(mtu: int, gro: bool) -> No
         transfer(sim, left, right, MIB)
 
 
+def find_mtu(sim: Simulation, left: Peer, right: Peer, least: int) -> None:
+    """Transfers go on until packets are so large."""
+    for _ in range(30):
+        transfer(sim, left, right, MIB)
+        if left.connection.stats()["mtu"] >= least:
+            return
+    raise AssertionError(f"packets still have {left.connection.stats()['mtu']} bytes")
+
+
+@pytest.mark.parametrize("seed", seeds(3))
+def test_a_path_that_becomes_narrower_is_found_out(seed: int) -> None:
+    with Simulation(seed, Link(delay=0.01, loss=0.002, mtu=9000)) as sim:
+        left, right = pair(sim)
+        find_mtu(sim, left, right, 8000)
+        sim.network.set_link(Link(delay=0.01, loss=0.002, mtu=1200))
+        assert transfer(sim, left, right, MIB, within=120) < 60
+        assert left.connection.stats()["mtu"] == 1200
+
+
+@pytest.mark.parametrize("seed", seeds(3))
+def test_a_path_that_becomes_wider_is_found_out_in_time(seed: int) -> None:
+    with Simulation(seed, Link(delay=0.01, mtu=1472)) as sim:
+        left, right = pair(sim)
+        find_mtu(sim, left, right, 1472)
+        assert left.connection.stats()["mtu"] == 1472
+        sim.network.set_link(Link(delay=0.01, mtu=9000))
+        for _ in range(70):
+            transfer(sim, left, right, 10_000)
+            sim.pass_time(10)
+        find_mtu(sim, left, right, 8000)
+
+
 # trouble
 
 

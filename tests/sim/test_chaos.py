@@ -29,7 +29,7 @@ def random_link(random: Random) -> Link:
         hold=random.choice((0.001, 0.02)),
         rate=random.choice((None, None, 200_000, 5e6)),
         queue=random.choice((10_000, 100_000)),
-        mtu=random.choice((4000, 9000)),
+        mtu=random.choice((1200, 1472, 4000, 9000)),
     )
 
 
