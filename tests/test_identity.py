@@ -208,7 +208,7 @@ def test_saving_over_a_key_takes_a_word(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("step", ["fsync", "replace"])
+@pytest.mark.parametrize("step", ["fsync", "replace", "link"])
 def test_a_failed_save_leaves_the_old_key_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -220,10 +220,12 @@ def test_a_failed_save_leaves_the_old_key_and_nothing_else(
 
     with monkeypatch.context() as patched:
         patched.setattr(os, step, full)
-        with pytest.raises(OSError, match="No space"):
-            KeyPair.generate().save(path, overwrite=True)
-        with pytest.raises(OSError, match="No space"):
-            KeyPair.generate().save(tmp_path / "new.key")
+        if step != "link":
+            with pytest.raises(OSError, match="No space"):
+                KeyPair.generate().save(path, overwrite=True)
+        if step != "replace":
+            with pytest.raises(OSError, match="No space"):
+                KeyPair.generate().save(tmp_path / "new.key")
     assert KeyPair.load(path) == PAIR
     assert list(tmp_path.iterdir()) == [path]
 

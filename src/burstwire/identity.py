@@ -12,6 +12,7 @@ against slips, not against forgery: a key that was swapped for another is anothe
 from __future__ import annotations
 
 import base64
+import errno
 import hmac
 import os
 import stat
@@ -145,10 +146,12 @@ class KeyPair:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            if not overwrite:
+            if overwrite:
+                os.replace(temporary, target)
+            elif not _link(temporary, target):
                 _reserve(target)
                 reserved = True
-            os.replace(temporary, target)
+                os.replace(temporary, target)
         except BaseException:
             os.unlink(temporary)
             if reserved:
@@ -203,6 +206,20 @@ class KeyPair:
 
 _LARGEST_FILE: Final = 4096
 """Characters of a key file at most: two lines and what people may note beside them."""
+
+
+def _link(temporary: str, target: Path) -> bool:
+    """Give a finished file its name, whole from the first moment; False where the file system has no hard links."""
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        raise FileExistsError(f"{target} exists; overwrite=True replaces the key in it for good") from None
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS):
+            return False
+        raise
+    os.unlink(temporary)
+    return True
 
 
 def _reserve(target: Path) -> None:

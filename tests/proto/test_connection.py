@@ -494,3 +494,22 @@ def test_numbers_go_on_being_skipped_at_the_same_rate():
     gaps = [high - low for low, high in zip(sorted(skipped), sorted(skipped)[1:], strict=False)]
     assert len(gaps) >= 5
     assert max(gaps) <= 50_000
+
+
+@pytest.mark.parametrize("fin_comes", ["with the bytes", "later"])
+def test_a_stream_that_was_read_to_its_last_byte_makes_room_for_another_one(fin_comes):
+    pair = Pair(Config(max_streams=1))
+    for number in range(3):
+        stream = pair.a.connection.open_stream()
+        assert stream is not None, f"stream {number} waits for one that is over"
+        stream.write(memoryview(b"12345"))
+        stream.finish() if fin_comes == "with the bytes" else None
+        pair.settle()
+        other = pair.b.take(StreamOpened)[0].stream
+        assert other.read(5) == b"12345"
+        other.finish()
+        stream.finish()
+        pair.settle()
+        assert stream.read(1) == b""
+        assert other.read(1) == b"", "the end can still be asked for"
+        pair.settle()

@@ -8,13 +8,15 @@ from pair import Pair
 from burstwire.config import Config
 from burstwire.proto.mtu import BLACK_HOLE_PTOS, BLACK_HOLE_TIMER, MAX_PROBES, RAISE_TIMER, WORTH_IT, MtuDiscovery
 
+WIDE = 1 << 30
+
 
 def search(carries: int, limit: int = 65507, interface: int = 1 << 20) -> tuple[MtuDiscovery, int]:
     """Runs a search over a path; returns it and how many probes were lost."""
     pmtu = MtuDiscovery(None, limit, 0)
     lost = 0
     for _ in range(100):
-        size = pmtu.next_probe(0.0, WORTH_IT)
+        size = pmtu.next_probe(0.0, WORTH_IT, WIDE)
         if not size:
             return pmtu, lost
         assert size <= limit
@@ -54,24 +56,33 @@ def test_what_the_interface_refuses_costs_no_loss() -> None:
 def test_no_probe_exceeds_what_the_peer_takes_or_a_quarter_of_its_buffer() -> None:
     assert search(65507, limit=9000)[0].size == 9000
     pmtu = MtuDiscovery(None, 65507, 200_000)
-    assert pmtu.next_probe(0.0, WORTH_IT) == 50_000
+    assert pmtu.next_probe(0.0, WORTH_IT, WIDE) == 50_000
+
+
+def test_a_small_window_tries_the_small_steps_and_the_large_ones_when_it_has_grown() -> None:
+    pmtu = MtuDiscovery(None, 65507, 0)
+    assert pmtu.next_probe(0.0, WORTH_IT, 2400) == 1372
+    pmtu.sent(1372)
+    pmtu.acked(1372, 0.0)
+    assert pmtu.next_probe(0.0, WORTH_IT, 2400) == 1452
+    assert pmtu.next_probe(0.0, WORTH_IT, 1 << 20) == 65507
 
 
 def test_a_size_is_given_up_only_after_several_losses() -> None:
     pmtu = MtuDiscovery(None, 1472, 0)
     for _ in range(MAX_PROBES - 1):
-        pmtu.sent(pmtu.next_probe(0.0, WORTH_IT))
+        pmtu.sent(pmtu.next_probe(0.0, WORTH_IT, WIDE))
         pmtu.lost(1472, 0.0)
-    pmtu.sent(pmtu.next_probe(0.0, WORTH_IT))
+    pmtu.sent(pmtu.next_probe(0.0, WORTH_IT, WIDE))
     assert pmtu.acked(1472, 0.0)
     assert pmtu.size == 1472
 
 
 def test_nothing_is_probed_before_bulk_data_flow_or_when_the_size_is_pinned() -> None:
-    assert MtuDiscovery(None, 65507, 0).next_probe(0.0, WORTH_IT - 1) == 0
+    assert MtuDiscovery(None, 65507, 0).next_probe(0.0, WORTH_IT - 1, WIDE) == 0
     pinned = MtuDiscovery(1452, 65507, 0)
     assert pinned.size == 1452
-    assert pinned.next_probe(0.0, 1 << 30) == 0
+    assert pinned.next_probe(0.0, 1 << 30, WIDE) == 0
     assert not pinned.silence(10, 0.0)
     assert not pinned.refused(0.0)
     pinned.new_path()
@@ -80,8 +91,8 @@ def test_nothing_is_probed_before_bulk_data_flow_or_when_the_size_is_pinned() ->
 
 def test_a_search_that_ended_is_resumed_later() -> None:
     pmtu, _ = search(1472)
-    assert pmtu.next_probe(RAISE_TIMER - 1, WORTH_IT) == 0
-    assert pmtu.next_probe(RAISE_TIMER, WORTH_IT) == 65507
+    assert pmtu.next_probe(RAISE_TIMER - 1, WORTH_IT, WIDE) == 0
+    assert pmtu.next_probe(RAISE_TIMER, WORTH_IT, WIDE) == 65507
 
 
 def test_a_black_hole_leads_back_to_the_base_and_the_search_starts_again_later() -> None:
@@ -90,8 +101,8 @@ def test_a_black_hole_leads_back_to_the_base_and_the_search_starts_again_later()
     assert pmtu.size == 8972
     assert pmtu.silence(BLACK_HOLE_PTOS, 5.0)
     assert pmtu.size == 1200
-    assert pmtu.next_probe(5.0 + BLACK_HOLE_TIMER - 1, WORTH_IT) == 0
-    assert pmtu.next_probe(5.0 + BLACK_HOLE_TIMER, WORTH_IT) > 1200
+    assert pmtu.next_probe(5.0 + BLACK_HOLE_TIMER - 1, WORTH_IT, WIDE) == 0
+    assert pmtu.next_probe(5.0 + BLACK_HOLE_TIMER, WORTH_IT, WIDE) > 1200
 
 
 def narrow(size: int):

@@ -346,6 +346,7 @@ class Connection:
     def stream_was_read(self, stream: Stream, n: int) -> None:
         """The application took `n` bytes."""
         self.flow.consume(stream, n)
+        self._read_to_the_end(stream)
 
     def stream_ended(self, stream: Stream) -> None:
         """The application has seen the end of the stream's receiving half."""
@@ -413,6 +414,7 @@ class Connection:
                 self._messages_announced = True
                 self.emit(MessagesReadable(self))
             return
+        self._read_to_the_end(stream)
         half = stream.receiving
         if not half.announced and (half.readable or half.at_end):
             half.announced = True
@@ -640,6 +642,13 @@ class Connection:
             self.counter_index = -1
 
     # inside
+
+    def _read_to_the_end(self, stream: Stream) -> None:
+        """Whoever read all bytes up to the end need not ask for the end, too, before the stream's place is free."""
+        half = stream.receiving
+        if half.at_end and not half.end_read:
+            half.end_read = True
+            self.streams.retire(stream)
 
     def _set_mtu(self) -> None:
         self.mtu = self.pmtu.size

@@ -47,7 +47,17 @@ class Inbound:
         unopened: packets of a key generation that cannot be opened now.
     """
 
-    __slots__ = ("_eliciting", "_path", "connection", "duplicates", "invalid", "packets", "size", "unopened")
+    __slots__ = (
+        "_arrived",
+        "_eliciting",
+        "_path",
+        "connection",
+        "duplicates",
+        "invalid",
+        "packets",
+        "size",
+        "unopened",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -58,6 +68,7 @@ class Inbound:
         self.unopened = 0
         self._eliciting = 0
         self._path = b""
+        self._arrived: dict[Stream, None] = {}
 
     def receive(
         self,
@@ -88,7 +99,7 @@ class Inbound:
                 return False
             if not opened:
                 return False
-        is_newest = counter + opened.bit_length() - 1 > acks.received.largest
+        newest = acks.received.largest
         opened = acks.note(counter, opened, ecn, now)
         if not opened:  # two copies in one batch
             return False
@@ -96,10 +107,11 @@ class Inbound:
         packets = opened.bit_count()
         self.packets += packets
         self.size += packets * size
-        if connection.keys.received(generation):
+        if generation != connection.keys.opening and connection.keys.received(generation):
             connection.keys_changed(now)
-        connection.heard(path, is_newest, packets * size, now)
-        intake.touched[self] = None
+        if self not in intake.touched or path != connection.path:
+            connection.heard(path, counter + opened.bit_length() - 1 > newest, packets * size, now)
+            intake.touched[self] = None
         if not connection.listening:
             self._farewell(ring, slot, start, size, last, count, opened, now)
             return True
@@ -128,7 +140,17 @@ class Inbound:
                     more |= half.noted(begin, end)
                 self._eliciting += taken.bit_count()
                 if more or fin:
-                    connection.stream_arrived(g.stream)
+                    self._arrived[g.stream] = None
+        except WireError as error:
+            connection.fail(error.code, error.reason, now)
+
+    def deliver(self, now: float) -> None:
+        """Tells the streams, once each, of what `gathered` noted."""
+        connection = self.connection
+        arrived, self._arrived = self._arrived, {}
+        try:
+            for stream in arrived:
+                connection.stream_arrived(stream)
         except WireError as error:
             connection.fail(error.code, error.reason, now)
 

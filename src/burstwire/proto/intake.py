@@ -129,6 +129,8 @@ class Intake:
             if rest:
                 rests.append((gathering, rest))
         table.clear()
+        for gathering in gatherings:
+            gathering.inbound.deliver(self.now)
         for gathering, rest in rests:
             gathering.inbound.left_over(self, gathering, rest, self.now)
 

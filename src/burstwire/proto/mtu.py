@@ -77,8 +77,14 @@ class MtuDiscovery:
 
     # outputs
 
-    def next_probe(self, now: float, sent: int) -> int:
-        """The size to probe now, 0 for none; `sent` is how many bytes of streams the connection has sent."""
+    def next_probe(self, now: float, sent: int, window: int) -> int:
+        """The size to probe now, 0 for none.
+
+        Args:
+            now: the time.
+            sent: bytes of streams that the connection has sent.
+            window: the congestion window in bytes; no probe is larger, so a lossy path tries small steps first.
+        """
         if self.probing or self._pinned:
             return 0
         if (self.phase is Phase.IDLE and sent >= WORTH_IT) or now >= self._resume:
@@ -88,7 +94,7 @@ class MtuDiscovery:
         if not self._queue:
             self._finish(now, RAISE_TIMER)
             return 0
-        return self._queue[0]
+        return next((size for size in self._queue if size <= window), 0)
 
     # inputs
 
@@ -153,8 +159,8 @@ class MtuDiscovery:
     def _give_up(self, size: int, now: float) -> None:
         """`size` does not pass: if it was the largest of all, the others follow; else nothing larger will pass."""
         self._failures = 0
-        if size == self._limit and self._queue[:1] == [size]:
-            del self._queue[0]
+        if size == self._limit:
+            self._queue = [candidate for candidate in self._queue if candidate < size]
         else:
             self._queue.clear()
         if not self._queue:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto.mtu import PROBE
-from burstwire.proto.outbox import MAX_SEGMENTS, Outbox
+from burstwire.proto.outbox import Outbox
 from burstwire.proto.sent import SentRecord
 from burstwire.wire import frames as f
 from burstwire.wire import varint
@@ -80,8 +80,8 @@ class Outbound:
         if connection.confirmed and outbox.room:
             self._probe_mtu(now, outbox)
         wants = bool(connection.sendable) or bool(connection.datagrams.outgoing) or bool(connection.control)
-        recovery.limited = wants and not full
-        connection.pacing_deadline = recovery.pacing_time(now) if recovery.limited else None
+        recovery.limited = wants and not full and not recovery.held_by_peer
+        connection.pacing_deadline = recovery.pacing_time(now) if wants and not full else None
         return full
 
     def prepare_probe(self, now: float) -> None:
@@ -121,7 +121,7 @@ class Outbound:
         return self._datagrams_turn
 
     def _runs(self, now: float, outbox: Outbox, allowed: int, held: int, tails: list[SendHalf]) -> tuple[int, bool]:
-        """Full packets of streams in turn, a train each (deficit round robin with a quantum of one train).
+        """Full packets of streams: a flight of a single one, of several a train each in turn (deficit round robin).
 
         `held` of the `allowed` bytes are not used, and one packet's as soon as a stream has less than a packet to
         send. Returns what is left of `allowed`, and whether the outbox is full.
@@ -141,10 +141,10 @@ class Outbound:
                 tails.append(half)
                 held = mtu
                 continue
-            room = outbox.run_room(path, mtu, 0)
+            room = outbox.run_room(path, mtu, 0) if len(queue) > 1 else outbox.flight_room(path, mtu, 0)
             if room <= 0:
                 return allowed, True
-            first, count = self._numbers(min(count, room, (allowed - held) // mtu, MAX_SEGMENTS))
+            first, count = self._numbers(min(count, room, (allowed - held) // mtu))
             if not count:
                 return 0, False
             length = count * chunk
@@ -215,8 +215,8 @@ class Outbound:
         """A packet of PING and PADDING that is larger than the others, in a train of its own (RFC 8899 §3)."""
         connection = self.connection
         recovery = connection.recovery
-        size = connection.pmtu.next_probe(now, connection.flow.sent)
-        if not size or size > recovery.controller.window or self._next_number() < 0:
+        size = connection.pmtu.next_probe(now, connection.flow.sent, recovery.controller.window)
+        if not size or self._next_number() < 0:
             return
         first, _ = self._numbers(1)
         payload = f.encode_ping() + f.encode_padding(size - DATA_OVERHEAD - 1)

@@ -101,10 +101,19 @@ class Outbox:
         self._bulk_limit = min(self._bulk_slots, len(self._leased) + slots)
 
     def run_room(self, path: bytes, size: int, ecn: int) -> int:
-        """Packets of `size` bytes that the next `run` for this path may have, 0 when the flight is full."""
+        """Packets of `size` bytes that the next train for this path may take, 0 when the flight is full."""
         if self._joins(path, size, ecn) and size == self._segment and self._fills.count < self._fill_capacity:
             return min(MAX_SEGMENTS - self._packets, (self._end - self._used) // size)
         return min(MAX_SEGMENTS, MAX_TRAIN // size) if self.bulk_room else 0
+
+    def flight_room(self, path: bytes, size: int, ecn: int) -> int:
+        """Packets of `size` bytes that this flight may still take for this path, in any number of trains."""
+        joined = 0
+        if self._joins(path, size, ecn) and size == self._segment:
+            joined = min(MAX_SEGMENTS - self._packets, (self._end - self._used) // size)
+        rows = min(self._capacity - self.trains.count - 2, self._fill_capacity - self._fills.count - 1)
+        trains = min(self._bulk_limit - len(self._leased), rows)
+        return joined + max(0, trains) * min(MAX_SEGMENTS, MAX_TRAIN // size)
 
     def run(
         self,
@@ -122,17 +131,23 @@ class Outbox:
     ) -> None:
         """Adds `count` packets of `size` bytes that carry `length` bytes of a stream; all of them are full.
 
-        The caller asked `run_room` before and asks for no more than it said.
+        The caller asked `run_room` or `flight_room` before and asks for no more than it said.
         """
-        if not (self._joins(path, size, ecn) and size == self._segment):
-            self._begin(path, size, ecn, fresh=True)
-        start = self._used
-        self._fills.append(
-            counter, offset, source.address, source.mask, cid, stream_id, self._slot, start, length, size, count, 0
-        )
-        self._seals.append((aead, self._slot, start, size, count, size))
-        self._used = start + size * count
-        self._packets += count
+        chunk = length // count
+        while count:
+            if not (self._joins(path, size, ecn) and size == self._segment):
+                self._begin(path, size, ecn, fresh=True)
+            start = self._used
+            n = min(count, MAX_SEGMENTS - self._packets, (self._end - start) // size)
+            self._fills.append(
+                counter, offset, source.address, source.mask, cid, stream_id, self._slot, start, n * chunk, size, n, 0
+            )
+            self._seals.append((aead, self._slot, start, size, n, size))
+            self._used = start + size * n
+            self._packets += n
+            counter += n
+            offset += n * chunk
+            count -= n
 
     def packet(self, path: bytes, ecn: int, aead: Aead, cid: int, counter: int, payload: bytes) -> int:
         """Adds one DATA packet with these frames; returns its size in bytes. The caller asked `room` before."""

@@ -89,6 +89,11 @@ class Recovery:
             window = self._peer_room
         return window - self.log.in_flight
 
+    @property
+    def held_by_peer(self) -> bool:
+        """Whether the peer's socket buffer, not the congestion window, limits: then the window must not grow."""
+        return self.rtt.minimum < SHORT_PATH and self.controller.window > self._peer_room
+
     def allowance(self, now: float) -> int:
         """Bytes that may be sent now by window, pacing and the peer's socket buffer."""
         allowed = min(self.window(), self._peer_room)

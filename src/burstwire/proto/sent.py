@@ -1,9 +1,9 @@
 """What was sent and not yet settled, run by run.
 
-A `SentRecord` stands for up to 64 packets with consecutive numbers. What happens to single packets of it is a
-bit in a mask; records are never split, so no pattern of acknowledgements can shatter them. The log is the only
-place where bytes in flight are counted: a packet's bytes are added when it is recorded and taken off exactly
-once, when it is acknowledged, declared lost, or discarded with the log.
+A `SentRecord` stands for the packets of one flight that carry one stream, with consecutive numbers. What happens to
+single packets of it is a bit in a mask; records are never split, so no pattern of acknowledgements can shatter them.
+The log is the only place where bytes in flight are counted: a packet's bytes are added when it is recorded and taken
+off exactly once, when it is acknowledged, declared lost, or discarded with the log.
 
 Only packets that the peer must acknowledge (ack-eliciting, RFC 9002 §2) are recorded.
 """
@@ -26,7 +26,7 @@ MAX_SKIPPED = 16
 
 
 class SentRecord:
-    """Up to 64 ack-eliciting packets sent in one go.
+    """Ack-eliciting packets sent in one go.
 
     Attributes:
         first: the first packet number.
