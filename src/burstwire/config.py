@@ -51,7 +51,8 @@ class Config:
             value of both sides counts. 0 switches it off.
         keep_alive: a quiet connection sends a PING after this time, so that NAT bindings live. 0 switches it off.
         close_timeout: how long `close()` goes on delivering what was accepted.
-        max_ack_delay: the longest that an acknowledgement is held back (RFC 9000 §13.2.1).
+        max_ack_delay: the longest that an acknowledgement is held back (RFC 9000 §13.2.1). It is part of the peer's
+            probe timeout, so a short one repairs losses sooner; an answer mostly takes the acknowledgement along.
         max_message_size: the largest message that this side takes.
         send_buffer: bytes accepted and not yet acknowledged, for each stream; `write` and `send` wait beyond.
         stream_window: bytes that a peer may send ahead of the reader on one stream.
@@ -84,7 +85,7 @@ class Config:
     idle_timeout: float = 60.0
     keep_alive: float = 25.0
     close_timeout: float = 3.0
-    max_ack_delay: float = 0.025
+    max_ack_delay: float = 0.005
     max_message_size: int = 16 * MIB
     send_buffer: int = 4 * MIB
     stream_window: int = 2 * MIB

@@ -58,6 +58,7 @@ COUNTERS = (
     "datagrams_unknown",
     "resets_sent",
     "resets_received",
+    "resets_unmatched",
     "trains_refused",
     "authorize_errors",
     "connections_accepted",
@@ -434,6 +435,7 @@ class Endpoint:
         try:
             reset = Reset.parse(datagram)
         except WireError:
+            self._counts["resets_unmatched"] += 1
             return
         # The peer may have moved since, so the token alone decides; only the peer and this side know it.
         for connection in list(self._by_remote_cid.get(reset.cid, ())):
@@ -442,6 +444,8 @@ class Endpoint:
                 self._counts["resets_received"] += 1
                 connection.reset_by_peer(now)
                 self._rearm(connection)
+                return
+        self._counts["resets_unmatched"] += 1
 
 
 def _leave(table: dict[_K, list[Connection]], key: _K, connection: Connection) -> None:
