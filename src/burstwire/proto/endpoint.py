@@ -48,6 +48,10 @@ _K = TypeVar("_K")
 FIRST_COUNTERS = 64
 """Packet number counters made at once; the pool grows by itself."""
 
+SIBLINGS_PROBED = 4
+"""Older connections of a peer that are asked whether they still live when it opens another. A node has one or two; with
+all of a thousand, every further one would cost a thousand packets each way."""
+
 RESETS_PER_SECOND = 100
 """RESETs sent: a restarted node tells its peers within seconds, and nobody can make it shout."""
 
@@ -336,7 +340,7 @@ class Endpoint:
     def _register(self, connection: Connection, now: float) -> None:
         self.connections[connection.local_cid] = connection
         siblings = self._by_key.setdefault(connection.peer_key, [])
-        for sibling in siblings:
+        for sibling in siblings[-SIBLINGS_PROBED:]:
             # The peer may have restarted: a PING shows whether its older connection still lives.
             sibling.ask((f.PING,))
         siblings.append(connection)
