@@ -131,6 +131,30 @@ def test_what_the_attempt_raises_goes_to_its_task_and_the_next_one_tries(run: Ru
     run(main)
 
 
+def test_a_wake_up_during_the_attempt_is_not_lost(run: Run) -> None:
+    """An attempt may send something, and that may lead to an event for the very line that it stands in."""
+
+    async def main() -> None:
+        line = WaitLine()
+        tries = 0
+
+        def attempt() -> int | None:
+            nonlocal tries
+            tries += 1
+            if tries == wakes_itself:
+                line.wake()
+            return tries if tries > wakes_itself else None
+
+        for wakes_itself in (1, 2, 3):
+            tries = 0
+            task = asyncio.create_task(line.until(attempt))
+            await turns()
+            line.wake()
+            assert await task == wakes_itself + 1
+
+    run(main)
+
+
 def test_waking_an_empty_line_is_not_remembered(run: Run) -> None:
     async def main() -> None:
         shelf = Shelf()

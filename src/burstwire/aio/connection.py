@@ -118,7 +118,7 @@ class Connection:
                 return
             if line is None:
                 line = self._senders = self._new_line()
-        await line.until(lambda: self._put(data))
+        await line.wait(lambda: self._put(data))
 
     async def send_many(self, messages: Iterable[ReadableBuffer]) -> None:
         """Send messages in order, with nothing of other tasks in between; cheaper than one by one.
@@ -131,7 +131,7 @@ class Connection:
 
         def attempt() -> bool | None:
             nonlocal pending
-            taken = self._take(pending)
+            taken = self._offer(pending)
             if taken:
                 pending = pending[taken:]
             return None if pending else True
@@ -142,7 +142,7 @@ class Connection:
                 return
             if line is None:
                 line = self._senders = self._new_line()
-        await line.until(attempt)
+        await line.wait(attempt)
 
     async def recv(self) -> bytes:
         """The next message. Every complete message that arrived is handed out before the end of the connection raises.
@@ -157,7 +157,7 @@ class Connection:
                 return message
             if line is None:
                 line = self._receivers = self._new_line()
-        return await line.until(self._next)
+        return await line.wait(self._next)
 
     async def recv_many(self, limit: int = BATCH) -> list[bytes]:
         """The messages that are there, at least one and at most `limit`. Waits and raises as `recv`."""
@@ -190,9 +190,9 @@ class Connection:
             raise
 
     def _put(self, message: bytes | memoryview) -> bool | None:
-        return True if self._take((message,)) else None
+        return True if self._offer((message,)) else None
 
-    def _take(self, messages: Sequence[bytes | memoryview]) -> int:
+    def _offer(self, messages: Sequence[bytes | memoryview]) -> int:
         if self._lost is not None:
             raise fresh(self._lost)
         try:
@@ -259,7 +259,7 @@ class Connection:
             except ENDED as error:
                 raise fresh(error) from error.__cause__
             if core is None:
-                self._driver.touch()  # STREAMS_BLOCKED
+                self._driver.touch_soon()  # STREAMS_BLOCKED
                 return None
             return Stream(self, core)
 

@@ -241,9 +241,10 @@ class Driver:
             return
         self._busy = True
         try:
-            if not self._writing and self._paused is None:
+            protocol = self.protocol
+            if not self._writing and self._paused is None and (protocol.pending or self._flight is not None):
                 self._flush(now)
-            events = self.protocol.events()
+            events = protocol.events()
             if events or self.closing:
                 self._on_events(events)
             if not self.stopped:

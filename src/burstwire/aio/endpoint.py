@@ -74,10 +74,28 @@ async def bind(address: Address, key: KeyPair, *, config: Config | None = None) 
         send_buffer=config.socket_send_buffer,
     )
     try:
-        return Endpoint(socket, key, config)
+        endpoint = Endpoint(socket, key, config)
     except BaseException:
         socket.close()
         raise
+    _warn_of_small_buffer(socket.receive_buffer, config.socket_receive_buffer)
+    return endpoint
+
+
+_warned_of_small_buffer = False
+
+
+def _warn_of_small_buffer(granted: int, asked: int) -> None:
+    """Once a process: the kernel drops what does not fit, and only its administrator can change that."""
+    global _warned_of_small_buffer
+    if granted < asked and not _warned_of_small_buffer:
+        _warned_of_small_buffer = True
+        log.warning(
+            "the kernel grants a receive buffer of %s bytes instead of %s; fast peers will overrun it "
+            "(on Linux, raise net.core.rmem_max)",
+            f"{granted:,}",
+            f"{asked:,}",
+        )
 
 
 class Endpoint:

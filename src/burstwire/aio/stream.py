@@ -95,7 +95,7 @@ class Stream:
             rest = rest[self._write(rest) :]
             return None if rest else True
 
-        await line.until(attempt)
+        await line.wait(attempt, again=True)
 
     async def finish(self) -> None:
         """End this direction after what was written; the other direction goes on.
@@ -162,7 +162,7 @@ class Stream:
                 return data
             if line is None:
                 line = self._readers = self._connection._new_line()
-        return await line.until(lambda: self._read(n))
+        return await line.wait(lambda: self._read(n))
 
     async def readinto(self, buffer: WriteableBuffer) -> int:
         """Fill the front of `buffer` with what is there, waiting for at least one byte; returns how many.
@@ -181,7 +181,7 @@ class Stream:
                 return n
             if line is None:
                 line = self._readers = self._connection._new_line()
-        return await line.until(lambda: self._readinto(view))
+        return await line.wait(lambda: self._readinto(view))
 
     def stop(self, code: int = 0) -> None:
         """Want no more of this stream: what is unread is dropped, and the peer's writer gets `StreamStopped(code)`.

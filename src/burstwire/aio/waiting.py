@@ -48,23 +48,35 @@ class WaitLine:
         `attempt` is called only at the head of the line. What it raises is raised here, and the next in line tries.
         The first call is made at once when nobody is ahead, later ones after each `wake`.
         """
-        line = self._line
-        if not line:
+        if not self._line:
             outcome = attempt()
             if outcome is not None:
                 return outcome
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        return await self.wait(attempt, again=True)
+
+    async def wait(self, attempt: Callable[[], T | None], *, again: bool = False) -> T:
+        """As `until`, for who is not the first, or has just tried in vain.
+
+        `again` has the attempt repeated at once by who stands in the line by now: for an attempt that may itself lead
+        to a wake-up (it sends something, and that has consequences), which nobody would have heard before.
+        """
+        line = self._line
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
         line.append(future)
         if self._group is not None:
             self._group.add(self)
         try:
-            while True:
-                await future
+            if again and line[0] is future:
                 outcome = attempt()
                 if outcome is not None:
                     return outcome
-                future = asyncio.get_running_loop().create_future()
-                line[0] = future
+            while True:
+                await future
+                line[0] = future = loop.create_future()  # before the attempt, which may itself lead to a wake-up
+                outcome = attempt()
+                if outcome is not None:
+                    return outcome
         finally:
             if line[0] is future:
                 del line[0]
