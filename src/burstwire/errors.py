@@ -27,6 +27,8 @@ The tree (indentation is inheritance)::
 
 from __future__ import annotations
 
+from typing import Any
+
 __all__ = [
     "AddressError",
     "ConfigError",
@@ -54,6 +56,18 @@ __all__ = [
 
 class TransportError(Exception):
     """Base of every error that burstwire raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default calls the class with the finished message, which is not what most of these are made of.
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[TransportError], args: tuple[Any, ...], attributes: dict[str, Any]) -> TransportError:
+    """An error out of its pickle."""
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    return error
 
 
 class ConfigError(TransportError, ValueError):

@@ -6,6 +6,7 @@ would make its traceback grow and keep the frames of every task alive, so each c
 
 from __future__ import annotations
 
+from copy import copy as shallow_copy
 from typing import TypeVar
 
 from burstwire.errors import ConnectionLost, EndpointClosed
@@ -24,10 +25,8 @@ def fresh(error: E, prefix: str = "") -> E:
     The traceback of `error` itself is dropped, too. In an except clause: ``raise fresh(error) from error.__cause__``.
     """
     error.__traceback__ = None
-    # Not copy.copy: that calls __init__ with `args`, which holds the finished message, not what it was made of.
-    args = (f"{prefix}{error}",) if prefix else error.args
-    copy = type(error).__new__(type(error), *args)
-    copy.args = args
-    copy.__dict__.update(error.__dict__)
+    copy = shallow_copy(error)
+    if prefix:
+        copy.args = (f"{prefix}{error}",)
     copy.__cause__ = error.__cause__
     return copy
