@@ -225,6 +225,27 @@ def test_the_window_follows_the_cubic_back_to_where_it_was() -> None:
         assert low * 0.995 <= path.segments <= w_cubic(t + path.delay, 2000, 1400) * 1.005
 
 
+def test_the_target_is_the_curve_one_round_trip_ahead() -> None:
+    """§4.2: the first whole window acknowledged in an epoch takes the window to W_cubic(0 + RTT)."""
+    path = Path(rtt=0.1)
+    path.grow_to(2000)
+    path.lose()
+    path.round(acks=1)
+    assert path.segments == pytest.approx(w_cubic(0.1, 2000, 1400), abs=0.05)
+
+
+def test_after_persistent_congestion_nothing_draws_the_window_to_its_old_size() -> None:
+    """§4.8: K = 0, so two seconds after slow start the window has hardly grown."""
+    path = Path(rtt=0.1)
+    path.grow_to(2000)
+    path.lose(persistent=True)
+    while path.segments < 1400:
+        path.round()
+    for _ in range(20):
+        path.round()
+    assert 1400 < path.segments < 1420
+
+
 def test_concave_below_and_convex_above_the_old_maximum() -> None:
     path = Path(rtt=0.1)
     path.grow_to(2000)

@@ -202,12 +202,10 @@ class Cubic:
         share = acked / self._cwnd
         # §4.3: the estimate of Reno, one segment a round trip once it is back where the last event was
         epoch.w_est += (1.0 if epoch.w_est >= self._prior else ALPHA) * self._mtu * share
-        if self._w_cubic(epoch, epoch.t) < epoch.w_est:
-            self._cwnd = max(self._cwnd, epoch.w_est)
-            return
         # §4.2, §4.4, §4.5: a round trip ahead on the curve, at least the window, at most half as much again
         target = min(max(self._w_cubic(epoch, epoch.t + srtt), self._cwnd), 1.5 * self._cwnd)
-        self._cwnd += (target - self._cwnd) * share
+        # Not one or the other by comparing them at t: a frame may stand for a whole round trip of both.
+        self._cwnd = max(self._cwnd + (target - self._cwnd) * share, epoch.w_est)
 
     def _w_cubic(self, epoch: _Epoch, t: float) -> float:
         """Figure 1, in bytes."""
