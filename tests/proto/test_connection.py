@@ -513,3 +513,31 @@ def test_a_stream_that_was_read_to_its_last_byte_makes_room_for_another_one(fin_
         assert stream.read(1) == b""
         assert other.read(1) == b"", "the end can still be asked for"
         pair.settle()
+
+
+def test_a_packet_behind_a_gap_is_acknowledged_at_once():
+    pair = Pair()
+    pair.settle()
+    for text in (b"lost", b"arrives"):
+        pair.a.connection.send_message(text)
+        datagrams = pair.a.datagrams(pair.now)
+    pair.b.deliver(datagrams, pair.now)
+    assert pair.b.datagrams(pair.now), "without waiting for a timer"
+
+
+def test_a_lone_packet_in_order_may_wait_for_company():
+    pair = Pair()
+    pair.settle()
+    pair.a.connection.send_message(b"x")
+    pair.b.deliver(pair.a.datagrams(pair.now), pair.now)
+    assert not pair.b.datagrams(pair.now)
+    assert pair.b.connection.next_timeout() <= pair.now + Config().max_ack_delay
+
+
+def test_a_side_that_was_answered_its_close_says_nothing_more():
+    pair = Pair()
+    pair.a.connection.close(pair.now, 1, "")
+    pair.settle()
+    assert pair.a.connection.state.name == "DRAINING"
+    pair.wait()
+    assert pair.step() == 0

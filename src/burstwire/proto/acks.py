@@ -22,6 +22,7 @@ class AckManager:
     """
 
     __slots__ = (
+        "_disorder",
         "_ecn",
         "_max_delay",
         "_owed",
@@ -38,6 +39,8 @@ class AckManager:
         self._max_delay = max_delay
         self._owed = 0
         """Ack-eliciting packets since the last ACK."""
+        self._disorder = False
+        """Whether a gap or a late packet was seen since the last ACK."""
         self.due = False
         self.deadline: float | None = None
         self.largest_time = 0.0
@@ -58,10 +61,10 @@ class AckManager:
             self.unreported = True
             if received.largest > largest:
                 self.largest_time = now
-                if largest >= 0 and counter > largest + 1 and self._owed:
-                    self.due = True  # RFC 9000 §13.2.1: a gap is reported at once
-            elif counter < largest and self._owed:
-                self.due = True  # so is a packet out of order
+                if counter > largest + 1:
+                    self._disorder = True
+            elif counter < largest:
+                self._disorder = True
             if ecn:
                 counts = self._ecn
                 if counts is None:
@@ -74,7 +77,8 @@ class AckManager:
     def elicited(self, packets: int, now: float) -> None:
         """Notes that `packets` of those that arrived must be acknowledged."""
         self._owed += packets
-        if self._owed >= ELICITING_BEFORE_ACK:
+        # RFC 9000 §13.2.1: a gap, or a packet out of order, is reported at once.
+        if self._owed >= ELICITING_BEFORE_ACK or self._disorder:
             self.due = True
         elif self.deadline is None:
             self.deadline = now + self._max_delay
@@ -107,6 +111,7 @@ class AckManager:
     def sent(self) -> int:
         """The frame went into a packet: nothing is owed any more. Returns the largest number that it names."""
         self._owed = 0
+        self._disorder = False
         self.due = False
         self.deadline = None
         self.unreported = False

@@ -163,6 +163,9 @@ class Answers:
         the other, since the first DATA proves an address by having read what was sent there; and one sent to
         the first address only would let whoever copies an INITIATE faster than the network stop a handshake.
         """
+        if digest in self._spent:
+            self._context.count("initiates_replayed")
+            return True
         entry = self._half_open.find(digest, path[:24])
         if entry is not None:
             if proven:
@@ -170,9 +173,6 @@ class Answers:
             entry.answered += 1
             self._context.count("responds_repeated")
             self._context.emit(path, entry.respond)
-            return True
-        if digest in self._spent:
-            self._context.count("initiates_replayed")
             return True
         return False
 

@@ -482,6 +482,7 @@ class Connection:
         else:
             self.state = State.DRAINING
             self.close_due = False
+            self._close_resend = None
 
     def fail(self, code: int, reason: str, now: float) -> None:
         """The peer broke the protocol: say so and close."""
