@@ -274,6 +274,8 @@ class Driver:
             self._flight = flight = None
             self._pause = FIRST_PAUSE
             protocol.sent(now)
+            if not protocol.pending:
+                return
         if self._soon is None:
             self._soon = self._loop.call_soon(self._on_soon)
 

@@ -263,6 +263,8 @@ class Connection:
 
     def next_messages(self, limit: int) -> list[bytes]:
         """Up to `limit` whole messages."""
+        if not self._messages_announced:  # exact, and what most calls find that are about to wait
+            return []
         messages, freed = self.reader.take(limit)
         if freed:
             self.flow.consume(self.streams.messages, freed)
