@@ -7,9 +7,8 @@ from heapq import heappop, heappush
 from itertools import count
 from random import Random
 
-from burstwire.identity import KeyPair, PublicKey
-
 from burstwire.config import Config
+from burstwire.identity import KeyPair, PublicKey
 from burstwire.proto.desk import Admit, Failed, HandshakeDesk
 from burstwire.proto.handshake import Established
 

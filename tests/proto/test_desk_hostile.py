@@ -5,13 +5,13 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from burstwire.identity import KeyPair
 from handshake_link import ANY, Link, Node, address, agree
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from burstwire.config import Config
 from burstwire.crypto import cookie
+from burstwire.identity import KeyPair
 from burstwire.proto.desk import HandshakeDesk
 from burstwire.wire.header import COOKIE, INITIATE, RESPOND, VERSIONS
 
