@@ -52,6 +52,7 @@ class Connection:
         "_lost",
         "_openers",
         "_receivers",
+        "_refused",
         "_senders",
         "_streams",
         "_waiting",
@@ -63,6 +64,7 @@ class Connection:
         self._core = core
         self._lost: TransportError | None = None
         self._closing = False
+        self._refused = 0
         # Everything below is made when first needed: an idle connection should cost little.
         self._waiting: set[WaitLine] | None = None
         self._senders: WaitLine | None = None
@@ -97,7 +99,7 @@ class Connection:
 
     def stats(self) -> dict[str, int | float]:
         """Counters and gauges of this connection; they stay readable after its end."""
-        return self._core.stats()
+        return {**self._core.stats(), "streams_refused": self._refused}
 
     # messages
 
@@ -376,6 +378,7 @@ class Connection:
             # Only a peer that opens streams and gives them up at once can come here: they leave its allowance.
             core.reset()
             core.stop()
+            self._refused += 1
             self._driver.touch()
             return
         channel.put_nowait(Stream(self, core))
