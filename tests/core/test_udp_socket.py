@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import functools
+import gc
 import operator
 import os
 import socket
@@ -452,3 +453,27 @@ def test_an_empty_host_takes_both_families() -> None:
     one = UdpSocket(("", 0))
     assert one.dual == HAS_DUAL
     one.close()
+
+
+def test_a_socket_that_is_collected_in_a_cycle_can_still_be_used_by_the_finalizers_of_others() -> None:
+    """They find it closed or open, but never freed memory."""
+    told: list[str] = []
+
+    class Owner:
+        def __init__(self) -> None:
+            self.me = self
+            self.socket = UdpSocket(("127.0.0.1", 0))
+
+        def __del__(self) -> None:
+            table, ring = RunTable(), BufferRing(2)
+            try:
+                self.socket.recv(ring, table)
+            except OSError as error:
+                told.append(type(error).__name__)
+            self.socket.close()
+            told.append(f"{self.socket.stats()['truncated']} {self.socket.fileno()}")
+
+    for _ in range(20):
+        Owner()
+    gc.collect()
+    assert told.count("0 -1") == 20

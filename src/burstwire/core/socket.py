@@ -82,7 +82,7 @@ class UdpSocket:
         if opened == ffi.NULL:
             shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             raise AddressError(-error[0], f"cannot bind {shown}: {describe(error[0])}")
-        self._socket = ffi.gc(opened, lib.bw_socket_free)
+        self._socket = opened
         self._info = lib.bw_socket_look(opened)
         self.local_address: tuple[str, int] = unpack_address(bytes(self._info.local))
         self.receive_buffer: int = self._info.receive_buffer
@@ -158,6 +158,17 @@ class UdpSocket:
     def close(self) -> None:
         """Close the descriptor. Closing twice is fine; sending and receiving raise `OSError` from then on."""
         lib.bw_socket_close(self._socket)
+
+    def __del__(self) -> None:
+        # Not by ffi.gc: in a cycle that would free the socket before the finalizers of other objects, which may still
+        # use it; after this they find a closed one. A view of the books outlives it as a copy.
+        opened = getattr(self, "_socket", None)
+        if opened is not None and opened != ffi.NULL:
+            info = ffi.new("bw_socket_info *", self._info[0])
+            info.fd = -1
+            self._info = info
+            self._socket = ffi.NULL
+            lib.bw_socket_free(opened)
 
     def __enter__(self) -> UdpSocket:
         return self
