@@ -103,11 +103,8 @@ def test_the_kernel_itself_refuses_gso_and_no_byte_is_lost(host: str) -> None:
     assert (stats["gso_fallbacks"], stats["ecn_fallbacks"], stats["trains_refused"]) == (1, 0, 0)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
-@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize(("host", "version"), [("0.0.0.0", 4), ("::", 4), ("::", 6)])
 def test_a_local_address_that_is_gone_is_left_out_and_nothing_else_is_blamed(host: str, version: int) -> None:
-    if version == 6 and host == "0.0.0.0":
-        pytest.skip("an IPv4 socket")
     a, b = Node(UdpSocket((host, 0))), Node(UdpSocket((host, 0)))
     to = b.address("127.0.0.1" if version == 4 else "::1")
     gone = pack_address("203.0.113.9" if version == 4 else "2001:db8::9", 0)
