@@ -32,6 +32,7 @@ from burstwire.errors import (
     TransportError,
 )
 from burstwire.proto.acks import AckManager
+from burstwire.proto.control import Item
 from burstwire.proto.datagrams import Datagrams
 from burstwire.proto.events import (
     ConnectionEnded,
@@ -44,7 +45,7 @@ from burstwire.proto.events import (
 from burstwire.proto.flow import FlowControl
 from burstwire.proto.inbound import Inbound
 from burstwire.proto.messages import MessageReader, MessageWriter
-from burstwire.proto.mtu import PROBE, MtuDiscovery
+from burstwire.proto.mtu import MtuDiscovery
 from burstwire.proto.outbound import Outbound
 from burstwire.proto.path import Paths
 from burstwire.proto.recovery import Recovery
@@ -66,8 +67,6 @@ CLOSE_PTOS = 3
 
 REASON_LIMIT = 512
 """Bytes of a close reason: it must fit one packet with everything else."""
-
-Item = tuple[Any, ...]
 
 
 class State(IntEnum):
@@ -393,7 +392,13 @@ class Connection:
     def too_large(self, now: float) -> None:
         """The kernel refused a packet because of its size (EMSGSIZE)."""
         if self.pmtu.refused(now):
-            self._set_mtu()
+            self.set_mtu()
+        self._wake(self)
+
+    def set_mtu(self) -> None:
+        """Packets have the size that the search has arrived at from now on."""
+        self.mtu = self.pmtu.size
+        self.recovery.set_mtu(self.mtu)
         self._wake(self)
 
     def path_changed(self, now: float) -> None:
@@ -497,70 +502,6 @@ class Connection:
             self.error = PeerClosed(0, "the peer restarted and lost the connection's state", by_application=False)
             self._end(State.ENDED, now)
 
-    # what became of frames, from Inbound
-
-    def item_acked(self, item: Item, now: float) -> None:
-        """A frame of a lone packet arrived."""
-        kind = item[0]
-        if kind == f.STREAM:
-            item[1].on_acked(item[2], item[3], item[4])
-        elif kind == f.ACK:
-            self.acks.acked(item[1])
-        elif kind == PROBE:
-            if self.pmtu.acked(item[1], now):
-                self._set_mtu()
-        elif kind == f.RESET_STREAM:
-            stream = self.streams.open.get(item[1])
-            if stream is not None:
-                stream.sending.reset_acked = True
-                self.streams.retire(stream)
-
-    def item_lost(self, item: Item, now: float) -> None:
-        """A frame of a lone packet was lost: ask for what still matters."""
-        kind = item[0]
-        if kind == f.STREAM:
-            half = item[1]
-            half.on_lost(item[2], item[3], item[4])
-            self.wants_to_send(half)
-        elif kind in (f.ACK, f.DATAGRAM, f.PING):
-            return
-        elif kind == PROBE:
-            self.pmtu.lost(item[1], now)
-        elif kind == f.STREAMS_BLOCKED_BIDI:
-            if self.streams.waiting:
-                self.ask(item)
-        elif len(item) == 1 or item[1] in self.streams.open:
-            self.ask(item)
-
-    def encode_item(self, item: Item) -> bytes:
-        """A control frame with the values of this moment; b"" when it has become pointless."""
-        kind = item[0]
-        if kind == f.MAX_DATA:
-            return f.encode_max_data(self.flow.renew())
-        if kind == f.MAX_STREAMS_BIDI:
-            return f.encode_max_streams(self.streams.local_limit)
-        if kind == f.CONFIRM:
-            return f.encode_confirm()
-        if kind == f.PING:
-            return f.encode_ping()
-        if kind == f.STREAMS_BLOCKED_BIDI:
-            return f.encode_streams_blocked(item[1]) if self.streams.waiting else b""
-        if kind == f.DATA_BLOCKED:
-            return f.encode_data_blocked(self.flow.peer_limit)
-        stream = self.streams.open.get(item[1])
-        if stream is None:
-            return b""
-        if kind == f.MAX_STREAM_DATA:
-            return f.encode_max_stream_data(stream.id, self.flow.renew_stream(stream))
-        if kind == f.RESET_STREAM:
-            sending = stream.sending
-            return f.encode_reset_stream(stream.id, sending.reset_code or 0, sending.sent)
-        if kind == f.STOP_SENDING:
-            return f.encode_stop_sending(stream.id, stream.receiving.stop_code or 0)
-        if kind == f.STREAM_DATA_BLOCKED:
-            return f.encode_stream_data_blocked(stream.id, stream.sending.max_data)
-        raise RuntimeError(f"no such control frame: {item!r}")
-
     # timers
 
     def next_timeout(self) -> float | None:
@@ -608,7 +549,7 @@ class Connection:
                 self.inbound.mourn(lost, now)
             if self.recovery.probes:
                 if self.pmtu.silence(self.recovery.pto_count, now):
-                    self._set_mtu()
+                    self.set_mtu()
                 self.outbound.prepare_probe(now)
             self._wake(self)
         self.acks.on_timeout(now)
@@ -652,11 +593,6 @@ class Connection:
         if half.at_end and not half.end_read:
             half.end_read = True
             self.streams.retire(stream)
-
-    def _set_mtu(self) -> None:
-        self.mtu = self.pmtu.size
-        self.recovery.set_mtu(self.mtu)
-        self._wake(self)
 
     def _check_open(self) -> None:
         if self.error is not None:

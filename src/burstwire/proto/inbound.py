@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from burstwire.crypto.keys import GENERATION_BITS
+from burstwire.proto import control
 from burstwire.proto.events import DatagramsReadable, StreamWritable
 from burstwire.proto.intake import Gathering, Intake
 from burstwire.proto.sent import bit_runs
@@ -315,7 +316,7 @@ class Inbound:
                     half.on_acked(record.offset + low * chunk, (high - low) * chunk, False)
                 self._acked(half)
             for item in record.items:
-                connection.item_acked(item, now)
+                control.acked(connection, item, now)
                 if item[0] == f.STREAM:
                     self._acked(item[1])
 
@@ -330,7 +331,7 @@ class Inbound:
                     half.on_lost(record.offset + low * chunk, (high - low) * chunk, False)
                 connection.wants_to_send(half)
             for item in record.items:
-                connection.item_lost(item, now)
+                control.lost(connection, item, now)
 
     def _acked(self, half: SendHalf) -> None:
         """Bytes of a half were acknowledged, by whatever kind of packet."""

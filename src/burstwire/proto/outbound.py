@@ -10,6 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from burstwire.crypto.keys import GENERATION_BITS
+from burstwire.proto import control
+from burstwire.proto.control import Item
 from burstwire.proto.mtu import PROBE
 from burstwire.proto.outbox import Outbox
 from burstwire.proto.sent import SentRecord
@@ -18,7 +20,7 @@ from burstwire.wire import varint
 from burstwire.wire.header import DATA_OVERHEAD, RUN_OVERHEAD
 
 if TYPE_CHECKING:
-    from burstwire.proto.connection import Connection, Item
+    from burstwire.proto.connection import Connection
     from burstwire.proto.sending import SendHalf
 
 __all__ = ["Outbound"]
@@ -102,7 +104,7 @@ class Outbound:
                 connection.wants_to_send(half)
             else:
                 for item in record.items:
-                    connection.item_lost(item, now)
+                    control.lost(connection, item, now)
                 left -= 1
             if left <= 0:
                 break
@@ -248,12 +250,12 @@ class Outbound:
 
     def _add_control(self, parts: list[bytes], items: list[Item], room: int) -> int:
         connection = self.connection
-        control = connection.control
-        for item in list(control):
-            frame = connection.encode_item(item)
+        waiting = connection.control
+        for item in list(waiting):
+            frame = control.encode(connection, item)
             if len(frame) > room:
                 break
-            del control[item]
+            del waiting[item]
             if frame:
                 parts.append(frame)
                 items.append(item)
