@@ -11,13 +11,14 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from benches import beside, hostile, memory, relation
+from benches import backpressure, beside, hostile, memory, relation
 from benches.harness import ROOT, BenchError
 from benches.report import Report, say
 
 PARTS: dict[str, Callable[..., None]] = {
     "relation": relation.run,
     "memory": memory.run,
+    "backpressure": backpressure.run,
     "hostile": hostile.run,
     "peers": beside.run,
 }
