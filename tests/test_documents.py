@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import re
 from pathlib import Path
 
@@ -82,7 +83,8 @@ def test_the_settings_that_documents_name_exist(document: Path) -> None:
 
 
 def test_every_setting_is_described() -> None:
-    described = re.findall(r"^        (\w+): ", Config.__doc__ or "", re.M)
+    # CPython 3.13 takes the common indentation off docstrings, so take it off everywhere.
+    described = re.findall(r"^    (\w+): ", inspect.cleandoc(Config.__doc__ or ""), re.M)
     assert described == [field.name for field in dataclasses.fields(Config)]
 
 
