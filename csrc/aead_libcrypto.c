@@ -6,7 +6,7 @@
  * library's soname. Tags are compared by EVP_DecryptFinal_ex, in constant time. A packet whose tag does not verify is
  * wiped, so that nobody can take unverified bytes for plaintext.
  */
-#include "internal.h"
+#include "aead.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -35,13 +35,14 @@ struct bw_libcrypto {
     const char *(*version)(int);
 };
 
-struct bw_evp {
+typedef struct {
+    bw_cipher cipher;            /* first: a bw_evp is a bw_cipher */
     const bw_libcrypto *lib;
     evp_ctx *seal;               /* each made when it is first used: a key serves one direction only */
     evp_ctx *open;
     uint32_t aead;
     uint8_t key[32];
-};
+} bw_evp;
 
 /* POSIX says that a data pointer from dlsym can hold a function; C has no cast for it, so copy the bits. */
 static bool find(void *library, const char *name, void *function)
@@ -51,9 +52,9 @@ static bool find(void *library, const char *name, void *function)
     return symbol != NULL;
 }
 
-bw_libcrypto *bw_libcrypto_open(const char *soname)
+bw_libcrypto *bw_libcrypto_open(const char *file)
 {
-    void *library = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return NULL;
     bw_libcrypto *lib = calloc(1, sizeof *lib);
@@ -88,19 +89,6 @@ const char *bw_libcrypto_version(const bw_libcrypto *lib)
     return lib->version(0);
 }
 
-bw_evp *bw_evp_new(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size)
-{
-    if (aead >= BW_AEADS || key_size != (aead == 0 ? 16u : 32u))
-        return NULL;
-    bw_evp *evp = calloc(1, sizeof *evp);
-    if (!evp)
-        return NULL;
-    evp->lib = lib;
-    evp->aead = aead;
-    memcpy(evp->key, key, key_size);
-    return evp;
-}
-
 static bool ready(bw_evp *evp, evp_ctx **ctx, int (*init)(evp_ctx *, const evp_cipher *, engine *, const uint8_t *,
                                                          const uint8_t *))
 {
@@ -115,16 +103,6 @@ static bool ready(bw_evp *evp, evp_ctx **ctx, int (*init)(evp_ctx *, const evp_c
     }
     *ctx = made;
     return true;
-}
-
-void bw_evp_free(bw_evp *evp)
-{
-    if (!evp)
-        return;
-    evp->lib->ctx_free(evp->seal);   /* wipes the key; NULL is fine */
-    evp->lib->ctx_free(evp->open);
-    explicit_bzero(evp->key, sizeof evp->key);
-    free(evp);
 }
 
 /* One packet in place: header, payload, tag. */
@@ -156,21 +134,9 @@ static bool open_packet(const bw_evp *evp, uint8_t *packet, int payload)
     return false;
 }
 
-/* The first packet, if the run lies in a leased slot and its packets can be what the numbers say. */
-static uint8_t *run_at(const bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count, uint32_t last)
+static int32_t seal(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last)
 {
-    if (!ring || count == 0 || count > BW_RUN_PACKETS || size > UINT16_MAX || last > size || last < BW_HEADER + BW_TAG)
-        return NULL;
-    const uint64_t length = (uint64_t)size * (count - 1u) + last;
-    return bw_range_ok(ring, slot, start, length) ? bw_slot(ring, slot) + start : NULL;
-}
-
-int32_t bw_evp_seal_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
-                        uint32_t last)
-{
-    uint8_t *packet = run_at(ring, slot, start, size, count, last);
-    if (!packet)
-        return -EINVAL;
+    bw_evp *evp = (bw_evp *)cipher;
     if (!ready(evp, &evp->seal, evp->lib->encrypt_init))
         return -ENOMEM;
     for (uint32_t i = 0; i < count; i++, packet += size) {
@@ -181,17 +147,41 @@ int32_t bw_evp_seal_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t star
     return 0;
 }
 
-uint64_t bw_evp_open_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
-                         uint32_t last, uint64_t mask)
+static int32_t open(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last, uint64_t mask,
+                    uint64_t *opened)
 {
-    uint8_t *packet = run_at(ring, slot, start, size, count, last);
-    if (!packet || !ready(evp, &evp->open, evp->lib->decrypt_init))
-        return 0;
-    uint64_t opened = 0;
+    bw_evp *evp = (bw_evp *)cipher;
+    if (!ready(evp, &evp->open, evp->lib->decrypt_init))
+        return -ENOMEM;
     for (uint32_t i = 0; i < count; i++, packet += size) {
         const uint32_t bytes = i + 1 == count ? last : size;
         if ((mask >> i & 1) && open_packet(evp, packet, (int)(bytes - BW_HEADER - BW_TAG)))
-            opened |= UINT64_C(1) << i;
+            *opened |= UINT64_C(1) << i;
     }
-    return opened;
+    return 0;
+}
+
+static void dispose(bw_cipher *cipher)
+{
+    bw_evp *evp = (bw_evp *)cipher;
+    evp->lib->ctx_free(evp->seal);   /* wipes the key; NULL is fine */
+    evp->lib->ctx_free(evp->open);
+    explicit_bzero(evp->key, sizeof evp->key);
+    free(evp);
+}
+
+static const bw_cipher_calls CALLS = {seal, open, dispose};
+
+bw_cipher *bw_libcrypto_cipher(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size)
+{
+    if (!lib || aead >= BW_AEADS || key_size != bw_key_size(aead))
+        return NULL;
+    bw_evp *evp = calloc(1, sizeof *evp);
+    if (!evp)
+        return NULL;
+    evp->cipher.calls = &CALLS;
+    evp->lib = lib;
+    evp->aead = aead;
+    memcpy(evp->key, key, key_size);
+    return &evp->cipher;
 }

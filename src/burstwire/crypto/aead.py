@@ -43,6 +43,14 @@ ENVIRONMENT: Final = "BURSTWIRE_AEAD_BACKEND"
 class Aead(Protocol):
     """One key of one packet protection. Never given the same nonce twice to seal; for one thread at a time."""
 
+    @property
+    def handle(self) -> int:
+        """The C cipher that a `ProtectTable` takes, as long as this object lives; 0: there is none, and only
+        `seal_run` and `open_run` of `for_size` will do."""
+
+    def for_size(self, size: int) -> Aead:
+        """Who does runs of packets of `size` bytes: itself, or what is behind it."""
+
     def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
         """Seal `count` packets in place; headers are there, 16 bytes at each end take the tags.
 
@@ -58,6 +66,8 @@ class BySize:
 
     __slots__ = ("_key", "_large", "_name", "_rule", "_small")
 
+    handle: Final = 0
+
     def __init__(self, name: str, key: bytes, rule: tuple[str, str]) -> None:
         self._name = name
         self._key = key
@@ -68,22 +78,20 @@ class BySize:
     def __repr__(self) -> str:
         return f"<BySize {self._rule[0]} below {LARGE} bytes, {self._rule[1]} from there on, key …>"
 
-    def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
-        (self._small_one() if size < LARGE else self._large_one()).seal_run(ring, slot, start, size, count, last)
-
-    def open_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int, mask: int) -> int:
-        chosen = self._small_one() if size < LARGE else self._large_one()
-        return chosen.open_run(ring, slot, start, size, count, last, mask)
-
-    def _small_one(self) -> Aead:
-        if self._small is None:
-            self._small = _BACKENDS[self._rule[0]](self._name, self._key)
-        return self._small
-
-    def _large_one(self) -> Aead:
+    def for_size(self, size: int) -> Aead:
+        if size < LARGE:
+            if self._small is None:
+                self._small = _BACKENDS[self._rule[0]](self._name, self._key)
+            return self._small
         if self._large is None:
             self._large = _BACKENDS[self._rule[1]](self._name, self._key)
         return self._large
+
+    def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
+        self.for_size(size).seal_run(ring, slot, start, size, count, last)
+
+    def open_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int, mask: int) -> int:
+        return self.for_size(size).open_run(ring, slot, start, size, count, last, mask)
 
 
 _KEY_SIZES: Final = {"aes-128-gcm": 16, "aes-256-gcm": 32, "chacha20-poly1305": 32}
