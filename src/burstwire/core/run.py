@@ -51,6 +51,7 @@ RunRecord: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, bytes]
 
 _TRAIN_RESULT = Struct("=Ii")
 _TRAIN_RESULT_AT = 16
+_TRAIN_ERRORS = Struct("=20xi48x")
 _GATHER_RESULT = Struct("=B5xQ")
 _GATHER_RESULT_AT = 66
 _PROTECT_RESULTS = Struct("=16xQ16xi4x")
@@ -172,6 +173,10 @@ class TrainTable:
     def results(self, row: int) -> tuple[int, int]:
         """(bytes that the kernel took, 0 or the negative errno for which the rest was given up)."""
         return _TRAIN_RESULT.unpack_from(self._view, row * TRAIN.size + _TRAIN_RESULT_AT)
+
+    def any_refused(self) -> bool:
+        """Whether the rest of any train was given up."""
+        return any(error for (error,) in _TRAIN_ERRORS.iter_unpack(self._view[: self.count * TRAIN.size]))
 
     def settle(self, row: int, sent: int, error: int = 0) -> None:
         """Write the results of a row: what a virtual network does in place of the kernel."""

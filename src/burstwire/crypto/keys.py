@@ -54,21 +54,21 @@ def derive(split: tuple[bytes, bytes], initiator: bool, handshake_hash: bytes) -
 class _Generation:
     """The secret of one generation in one direction, and its cipher once used."""
 
-    __slots__ = ("_aead", "_secret")
+    __slots__ = ("_secret", "made")
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
-        self._aead: Aead | None = None
+        self.made: Aead | None = None
 
     def following(self) -> _Generation:
         return _Generation(expand(self._secret, b"burstwire 1 update"))
 
     def aead(self, number: int, backend: str | None) -> Aead:
-        if self._aead is None:
+        if self.made is None:
             name, size = _ALGORITHMS[number]
             key = expand(self._secret, b"burstwire 1 key" + bytes((number,)), size)
-            self._aead = make_aead(name, key, backend)
-        return self._aead
+            self.made = make_aead(name, key, backend)
+        return self.made
 
 
 class TrafficKeys:
@@ -117,12 +117,14 @@ class TrafficKeys:
                 raise CryptoError(f"cannot seal in key generation {generation} after {self.sealing}")
             self._seal = self._seal.following()
             self.sealing = generation
-        return self._seal.aead(self._aead_id, self._backend)
+        return self._seal.made or self._seal.aead(self._aead_id, self._backend)
 
     def opener(self, generation: int) -> Aead | None:
         """The cipher to open packets of `generation` with, or None: drop them."""
         ahead = generation - self.opening
         if ahead == 0:
+            if self._open.made is not None:
+                return self._open.made
             chosen: _Generation | None = self._open
         elif ahead == 1:
             if self._next is None:

@@ -90,7 +90,8 @@ class AckManager:
 
     def acked(self, largest: int) -> None:
         """The peer received an ACK that named `largest`: nothing below needs to be named again (RFC 9000 §13.2.4)."""
-        self._reported = max(self._reported, largest - 256)
+        if largest - 256 > self._reported:
+            self._reported = largest - 256
 
     # outputs
 
@@ -102,11 +103,12 @@ class AckManager:
     def frame(self, now: float) -> bytes:
         """The ACK frame of this moment; call `sent` when it goes into a packet."""
         received = self.received
-        ranges = received.ack_ranges(low=min(self._reported, received.largest))
-        delay = max(0, int((now - self.largest_time) * 1e6)) >> DELAY_EXPONENT
+        low = self._reported
+        ranges = received.ack_ranges(64, low if low < received.largest else received.largest)
+        delay = int((now - self.largest_time) * 1e6) >> DELAY_EXPONENT
         ecn = self._ecn
         counts = (ecn[2], ecn[1], ecn[3]) if ecn is not None else None
-        return encode_ack(ranges, delay, counts)
+        return encode_ack(ranges, delay if delay > 0 else 0, counts)
 
     def sent(self) -> int:
         """The frame went into a packet: nothing is owed any more. Returns the largest number that it names."""

@@ -418,14 +418,19 @@ class Connection:
             if credited:
                 self.flow.consume(stream, credited)
             if not self._messages_announced and self.reader.available:
-                self._messages_announced = True
-                self.emit(MessagesReadable(self))
+                self.messages_arrived()
             return
         self._read_to_the_end(stream)
         half = stream.receiving
         if not half.announced and (half.readable or half.at_end):
             half.announced = True
             self.emit(StreamReadable(stream))
+
+    def messages_arrived(self) -> None:
+        """A whole message is there."""
+        if not self._messages_announced:
+            self._messages_announced = True
+            self.emit(MessagesReadable(self))
 
     def batch_ended(self, now: float) -> None:
         """Everything of this wake-up was taken in."""

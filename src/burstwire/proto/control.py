@@ -25,8 +25,6 @@ def acked(connection: Connection, item: Item, now: float) -> None:
     kind = item[0]
     if kind == f.STREAM:
         item[1].on_acked(item[2], item[3], item[4])
-    elif kind == f.ACK:
-        connection.acks.acked(item[1])
     elif kind == PROBE:
         if connection.pmtu.acked(item[1], now):
             connection.set_mtu()
@@ -44,7 +42,7 @@ def lost(connection: Connection, item: Item, now: float) -> None:
         half = item[1]
         half.on_lost(item[2], item[3], item[4])
         connection.wants_to_send(half)
-    elif kind in (f.ACK, f.DATAGRAM, f.PING):
+    elif kind in (f.DATAGRAM, f.PING):
         return
     elif kind == PROBE:
         connection.pmtu.lost(item[1], now)

@@ -86,8 +86,13 @@ class FlowControl:
         if self.consumed + self._window - self.local_limit >= share:
             connection.ask((MAX_DATA,))
         half = stream.receiving
-        goes_on = half.final_size is None and half.stop_code is None
-        if goes_on and self.stream_credit(stream) - half.max_data >= half.window // CREDIT_SHARE:
+        # What lies outside of the ring only lowers the credit, so it is looked at only when there would be enough.
+        if (
+            half.read_offset + half.window - half.max_data >= half.window // CREDIT_SHARE
+            and half.final_size is None
+            and half.stop_code is None
+            and self.stream_credit(stream) - half.max_data >= half.window // CREDIT_SHARE
+        ):
             connection.ask((MAX_STREAM_DATA, stream.id))
 
     def repeat(self, stream_id: int | None) -> None:

@@ -16,7 +16,7 @@ from burstwire.proto.intake import Gathering, Intake
 from burstwire.proto.sent import bit_runs
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode, WireError
-from burstwire.wire.header import HEADER, RUN_OVERHEAD, TAG
+from burstwire.wire.header import HEADER, HEADER_SIZE, RUN_OVERHEAD, TAG
 
 if TYPE_CHECKING:
     from burstwire.core.ring import BufferRing
@@ -251,16 +251,16 @@ class Inbound:
     def _packet(self, intake: Intake, slot: int, start: int, size: int, now: float) -> None:
         """Reads one opened packet frame by frame."""
         connection = self.connection
-        payload = intake.views[slot][start + HEADER.size : start + size - TAG]
+        payload = intake.views[slot][start + HEADER_SIZE : start + size - TAG]
         eliciting = False
         for frame in f.parse(payload):
             kind = frame[0]
-            if not connection.listening:
+            if connection.state >= 2:  # not `listening` any more: see State
                 return
             if kind == f.ACK:
                 self._ack(frame, now)
                 continue
-            if kind in RECEIVING:
+            if intake.waiting and kind in RECEIVING:
                 intake.flush()  # what came before it first: these frames may replace a ring, or end everything
             if kind == f.CLOSE:
                 connection.peer_closed(frame[1], frame[3], frame[4], now)
@@ -280,12 +280,16 @@ class Inbound:
         if stream is None:
             return
         half = stream.receiving
-        connection.flow.charge(half.check(offset + len(data), fin))
+        grown = half.check(offset + len(data), fin)
+        if grown:
+            connection.flow.charge(grown)
         if half.stop_code is not None or half.reset_code is not None:
             connection.discard_unread(stream)
             connection.streams.retire(stream)
             return
-        if half.place(offset, data) or fin:
+        if stream is connection.streams.messages and connection.reader.whole(offset, data):
+            connection.messages_arrived()
+        elif half.place(offset, data) or fin:
             connection.stream_arrived(stream)
 
     def _ack(self, frame: f.Frame, now: float) -> None:
@@ -312,9 +316,15 @@ class Inbound:
             half = record.half
             if half is not None:
                 chunk = record.chunk
-                for low, high in bit_runs(pending | late):
-                    half.on_acked(record.offset + low * chunk, (high - low) * chunk, False)
+                mask = pending | late
+                if mask & (mask + 1):
+                    for low, high in bit_runs(mask):
+                        half.on_acked(record.offset + low * chunk, (high - low) * chunk, False)
+                else:  # no holes, from the first packet on
+                    half.on_acked(record.offset, mask.bit_length() * chunk, False)
                 self._acked(half)
+            if record.ack >= 0:
+                connection.acks.acked(record.ack)
             for item in record.items:
                 control.acked(connection, item, now)
                 if item[0] == f.STREAM:
@@ -335,7 +345,7 @@ class Inbound:
 
     def _acked(self, half: SendHalf) -> None:
         """Bytes of a half were acknowledged, by whatever kind of packet."""
-        if half.wants_room or half.finished:
+        if half.wants_room or half.reset_acked or half.fin_acked:
             self._wake_writer(half.stream)
         if not half.queued and half.pending:  # a partial packet that was held back
             self.connection.wants_to_send(half)

@@ -87,6 +87,11 @@ class Intake:
         """Whether `flush` must come before the next `add`: before anything about its run is looked up."""
         return len(self._gatherings) >= CAPACITY
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anything was added since the last `flush`."""
+        return bool(self._gatherings)
+
     def add(self, gathering: Gathering, low: int, high: int) -> None:
         """Adds a run; [low, high) is what the stream's ring takes."""
         g = gathering

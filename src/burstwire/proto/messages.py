@@ -23,6 +23,9 @@ __all__ = ["MessageReader", "MessageWriter"]
 
 Buffer = bytes | bytearray | memoryview
 
+MAX_READY = 64
+"""Messages that may wait outside of the ring: as many as one wake-up should bring, or a small multiple of them."""
+
 JOIN_BELOW = 64 * 1024
 """Messages shorter than this are joined and copied into the ring in one go; longer ones are copied one by one."""
 
@@ -127,6 +130,38 @@ class MessageReader:
 
     # inputs
 
+    def whole(self, offset: int, data: memoryview | bytes) -> bool:
+        """Takes a frame's bytes past the ring if they are whole messages, and the next ones of the stream.
+
+        Most small messages come so. Few of them may: lying in the ring they take no more than their bytes. What is not
+        taken, not even in part, goes the usual way.
+        """
+        half = self._stream.receiving
+        ready = self._ready
+        if offset != half.read_offset or offset != half.ready or half.parts.total or self._assembly is not None:
+            return False
+        end = len(data)
+        position = 0
+        messages: list[bytes] = []
+        while position < end:
+            length = data[position]
+            position += 1
+            if length >= 0x40:
+                if position - 1 + (1 << (length >> 6)) > end:
+                    return False
+                length, position = varint.read(data, position - 1)
+            stop = position + length
+            if stop > end or length > self.limit:
+                return False
+            messages.append(bytes(data[position:stop]))
+            position = stop
+        if len(ready) + len(messages) > MAX_READY:
+            return False
+        ready.extend(messages)
+        self.ready_bytes += end
+        half.skip_ahead(end)
+        return True
+
     def arrived(self) -> int:
         """More of the stream became readable.
 
@@ -160,7 +195,8 @@ class MessageReader:
         while len(messages) < limit:
             if self._ready:
                 message = self._ready.popleft()
-                size = len(message) + varint.size(len(message))
+                size = len(message)
+                size += 1 if size < 0x40 else varint.size(size)
                 self.ready_bytes -= size
                 freed += size
                 messages.append(message)
@@ -170,7 +206,7 @@ class MessageReader:
                 messages.append(bytes(self._assembly))
                 self._assembly = None
             else:
-                head = self._next_head()
+                head = self._next_head() if half.ready > half.read_offset else None
                 if head is None:
                     break
                 prefix, length = head
@@ -182,7 +218,7 @@ class MessageReader:
                 half.skip(prefix)
                 messages.append(half.read(length))
                 freed += prefix + length
-        if messages and self._assembly is None and not self._ready:
+        if half.ready > half.read_offset and messages and self._assembly is None and not self._ready:
             # What is now in front may be what the peer has no credit left for: no arrival would tell.
             head = self._next_head()
             if head is not None and self._too_large(head):

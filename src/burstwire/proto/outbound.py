@@ -34,6 +34,9 @@ ECT0 = 2
 LENGTH_ROOM = 4
 """Bytes kept for a STREAM frame's length."""
 
+Piece = tuple["SendHalf", int, int]
+"""A range of a stream in a mixed packet: its half, offset and bytes."""
+
 
 class Outbound:
     """Builds one connection's packets.
@@ -65,25 +68,27 @@ class Outbound:
             allowed = max(allowed, recovery.probes * connection.mtu)
         if connection.paths.outgoing:
             self._challenges(now, outbox)
+        sendable = connection.sendable
         # Bulk data would take all that is allowed; what goes into mixed packets gets one of them for certain.
         held = connection.mtu if self._mixed_first() else 0
         while True:
-            before = allowed, len(connection.sendable)
+            before = allowed, len(sendable)
             full = False
             tails: list[SendHalf] = []
-            if connection.sendable:
+            if sendable:
                 allowed, full = self._runs(now, outbox, allowed, held, tails)
             allowed, full = self._mixed(now, outbox, allowed, tails, full)
             held = 0
-            if full or allowed < connection.mtu or not connection.sendable:
-                break
-            if before == (allowed, len(connection.sendable)):
+            if full or not sendable or allowed < connection.mtu or before == (allowed, len(sendable)):
                 break
         if connection.confirmed and outbox.room:
             self._probe_mtu(now, outbox)
-        wants = bool(connection.sendable) or bool(connection.datagrams.outgoing) or bool(connection.control)
-        recovery.limited = wants and not full and not recovery.held_by_peer
-        connection.pacing_deadline = recovery.pacing_time(now) if wants and not full else None
+        if not full and (sendable or connection.control or connection.datagrams.outgoing):
+            recovery.limited = not recovery.held_by_peer
+            connection.pacing_deadline = recovery.pacing_time(now)
+        else:
+            recovery.limited = False
+            connection.pacing_deadline = None
         return full
 
     def prepare_probe(self, now: float) -> None:
@@ -103,9 +108,9 @@ class Outbound:
             if half is not None:
                 connection.wants_to_send(half)
             else:
-                for item in record.items:
-                    control.lost(connection, item, now)
                 left -= 1
+            for item in record.items:
+                control.lost(connection, item, now)
             if left <= 0:
                 break
         if not connection.sendable and not connection.control:
@@ -167,50 +172,60 @@ class Outbound:
         connection = self.connection
         recovery = connection.recovery
         acks = connection.acks
-        room_all = connection.mtu - DATA_OVERHEAD
+        mtu = connection.mtu
         waiting = tails
         while True:
-            may_elicit = allowed >= connection.mtu
-            has_news = bool(connection.control) or bool(waiting) or bool(connection.datagrams.outgoing)
-            if not acks.due and not (may_elicit and (has_news or recovery.probes)):
-                break
-            if self._next_number() < 0:
+            may_elicit = allowed >= mtu and (
+                bool(waiting) or bool(connection.control) or bool(connection.datagrams.outgoing) or recovery.probes > 0
+            )
+            if not may_elicit and not acks.due:
                 break
             if not outbox.room:
                 full = True
                 break
+            first = self._next_number()
+            if first < 0:
+                break
             parts: list[bytes] = []
             items: list[Item] = []
-            room = room_all
-            named = -1
             # Whatever is sent takes along what is known to have arrived; alone, an ACK goes only when it is due.
-            ack = acks.frame(now) if acks.unreported else b""
-            room -= len(ack)
+            if acks.unreported:
+                ack = acks.frame(now)
+                parts.append(ack)
+                room = mtu - DATA_OVERHEAD - len(ack)
+            else:
+                room = mtu - DATA_OVERHEAD
+            piece: Piece | None = None
             if may_elicit:
-                room = self._add_control(parts, items, room)
-                room = self._add_datagrams(parts, items, room)
-                waiting = self._add_streams(parts, items, room, waiting, full)
-                if not items and recovery.probes:
+                if connection.control:
+                    room = self._add_control(parts, items, room)
+                if connection.datagrams.outgoing:
+                    room = self._add_datagrams(parts, items, room)
+                if waiting:
+                    waiting, piece = self._add_streams(parts, items, room, waiting, full)
+                if recovery.probes and not items and piece is None:
                     parts.append(f.encode_ping())
                     items.append((f.PING,))
-            if not parts and not acks.due:
+            elicits = bool(items) or piece is not None
+            if not elicits and not acks.due:
                 break
-            if ack:
-                parts.insert(0, ack)
-            first, _ = self._numbers(1)
-            if ack:
-                named = acks.sent()
+            named = acks.sent() if acks.unreported else -1
+            self._take(first, 1)
             aead = connection.keys.sealer(first >> GENERATION_BITS)
             size = outbox.packet(connection.path, 0, aead, connection.remote_cid, first, b"".join(parts))
             self.packets += 1
             self.size += size
-            if items:
-                if named >= 0:
-                    items.append((f.ACK, named))
-                recovery.sent(SentRecord(first, 1, recovery.log.sent, size, now, items=tuple(items)))
+            if elicits:
+                order = recovery.log.sent
+                if piece is None:
+                    record = SentRecord(first, 1, order, size, now, None, 0, 0, tuple(items), named)
+                else:
+                    record = SentRecord(first, 1, order, size, now, *piece, tuple(items), named)
+                recovery.sent(record)
                 connection.sent_eliciting(now)
                 allowed -= size
-        connection.sendable.extend(waiting)
+        if waiting:
+            connection.sendable.extend(waiting)
         return allowed, full
 
     def _probe_mtu(self, now: float, outbox: Outbox) -> None:
@@ -280,11 +295,16 @@ class Outbound:
 
     def _add_streams(
         self, parts: list[bytes], items: list[Item], room: int, waiting: list[SendHalf], full: bool
-    ) -> list[SendHalf]:
-        """Puts the rests of streams into the packet; returns the halves that still have something to send."""
+    ) -> tuple[list[SendHalf], Piece | None]:
+        """Puts the rests of streams into the packet.
+
+        Returns the halves that still have something to send, and the first piece of a stream, which the packet's record
+        has fields for; further ones, and ends, are among its items.
+        """
         connection = self.connection
         chunk = connection.mtu - RUN_OVERHEAD
         left: list[SendHalf] = []
+        piece: Piece | None = None
         for position, half in enumerate(waiting):
             if half.reset_code is not None:
                 half.queued = False
@@ -293,19 +313,21 @@ class Outbound:
             low, high = half.next_range(allowance)
             is_new = low >= half.sent
             overhead = 1 + varint.size(half.stream_id) + varint.size(low) + LENGTH_ROOM
-            n = min(high - low, room - overhead)
+            n = high - low
+            if n > room - overhead:
+                n = room - overhead
             if n <= 0:
                 at_end = half.fin_pending and low == half.fin_offset
                 if not at_end:
                     if high > low:  # no room left in this packet
                         left.extend(waiting[position:])
-                        return left
+                        break
                     self._blocked(half, allowance)
                     half.queued = False
                     continue
                 if room < overhead:
                     left.extend(waiting[position:])
-                    return left
+                    break
                 n = 0
             elif is_new and half.blocked and half.base < half.sent and high == half.written and n < chunk:
                 half.queued = False  # more will be written as soon as there is room: wait for a full packet
@@ -317,15 +339,19 @@ class Outbound:
             data = half.ring.read(low, n) if n else b""
             frame = f.encode_stream(half.stream_id, low, data, fin)
             parts.append(frame)
-            items.append((f.STREAM, half, low, n, fin))
+            if piece is None and not fin:
+                piece = half, low, n
+            else:
+                items.append((f.STREAM, half, low, n, fin))
             room -= len(frame)
             self._sent_stream(half, low, n, fin)
             if half.pending:
                 left.append(half)
             else:
-                self._blocked(half, allowance - n if is_new else allowance)
+                if half.sent < half.written:
+                    self._blocked(half, allowance - n if is_new else allowance)
                 half.queued = False
-        return left
+        return left, piece
 
     def _sent_stream(self, half: SendHalf, low: int, length: int, fin: bool) -> None:
         new = low + length - half.sent
@@ -363,17 +389,21 @@ class Outbound:
 
     def _numbers(self, count: int) -> tuple[int, int]:
         """Reserves up to `count` packet numbers of one generation; (-1, 0) when the next key must not be used yet."""
-        connection = self.connection
         first = self._next_number()
         if first < 0:
             return first, 0
         generation = first >> GENERATION_BITS
         count = min(count, ((generation + 1) << GENERATION_BITS) - first, max(1, self._next_skip - first))
+        self._take(first, count)
+        return first, count
+
+    def _take(self, first: int, count: int) -> None:
+        """Reserves what `_next_number` gave, and as many numbers after it as fit its generation."""
+        connection = self.connection
         reserved = connection.counters.reserve(connection.counter_index, count)
         if reserved != first:
             raise RuntimeError(f"packet numbers are out of step: {reserved} instead of {first}")
         connection.next_counter = first + count
-        return first, count
 
     def _skip_after(self, first: int) -> int:
         """The next number to be left out, at a distance that nobody can foresee."""

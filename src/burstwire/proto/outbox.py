@@ -18,9 +18,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from burstwire.core.ring import BufferRing, StreamRing
-from burstwire.core.run import FillTable, TrainTable
+from burstwire.core.run import FillTable, ProtectTable, TrainTable
 from burstwire.crypto.aead import Aead
-from burstwire.wire.header import DATA, HEADER, TAG
+from burstwire.wire.header import DATA, DATA_OVERHEAD, HEADER, HEADER_SIZE, TAG
 
 if TYPE_CHECKING:
     from burstwire.proto.connection import Connection
@@ -32,6 +32,9 @@ MAX_SEGMENTS = 64
 
 MAX_TRAIN = 65507
 """Bytes of a train: a GSO send must fit an IPv4 datagram as a whole, though it leaves in segments."""
+
+PROTECTS = 256
+"""Runs and lone packets that one C call seals; what a flight has beyond is sealed one by one."""
 
 SHARE_BELOW = 48 * 1024
 """A train may start in a slot that holds less than this already; beyond it a fresh slot beats short trains."""
@@ -55,7 +58,11 @@ class Outbox:
         self._slots = slots
         self._fills = FillTable(trains)
         self._fill_capacity = trains
-        self._seals: list[tuple[Aead, int, int, int, int, int]] = []
+        self._protects = ProtectTable(PROTECTS)
+        self._ciphers: list[Aead] = []
+        """Whose addresses stand in the table."""
+        self._seals: list[tuple[Aead, int, int, int, int]] = []
+        """What has no C cipher: sealed run by run."""
         self._leased: list[int] = []
         self._slot = -1
         self._used = 0
@@ -142,7 +149,7 @@ class Outbox:
             self._fills.append(
                 counter, offset, source.address, source.mask, cid, stream_id, self._slot, start, n * chunk, size, n, 0
             )
-            self._seals.append((aead, self._slot, start, size, n, size))
+            self._seal(aead, start, size, n)
             self._used = start + size * n
             self._packets += n
             counter += n
@@ -151,12 +158,12 @@ class Outbox:
 
     def packet(self, path: bytes, ecn: int, aead: Aead, cid: int, counter: int, payload: bytes) -> int:
         """Adds one DATA packet with these frames; returns its size in bytes. The caller asked `room` before."""
-        size = HEADER.size + len(payload) + TAG
+        size = DATA_OVERHEAD + len(payload)
         start = self._place(path, size, ecn)
         view = self.ring.views[self._slot]
         HEADER.pack_into(view, start, DATA, cid, counter)
-        view[start + HEADER.size : start + size - TAG] = payload
-        self._seals.append((aead, self._slot, start, size, 1, size))
+        view[start + HEADER_SIZE : start + size - TAG] = payload
+        self._seal(aead, start, size, 1)
         return size
 
     def lone_packet(self, path: bytes, aead: Aead, cid: int, counter: int, payload: bytes, owner: Connection) -> None:
@@ -168,6 +175,8 @@ class Outbox:
 
     def refused(self) -> list[tuple[bytes, int, Connection | None]]:
         """Path, negative errno and owner of each train that the kernel refused, once the flight is finished."""
+        if not self.trains.any_refused():
+            return []
         return [
             (path, error, self._owners.get(row)) for row, (*_, error, path) in enumerate(self.trains.records()) if error
         ]
@@ -185,9 +194,15 @@ class Outbox:
         ring = self.ring
         if self._fills.count:
             self._fills.run(ring)
-        for aead, slot, start, size, count, last in self._seals:
-            aead.seal_run(ring, slot, start, size, count, last)
-        self._seals.clear()
+            self._fills.count = 0
+        if self._protects.count:
+            self._protects.seal(ring)
+            self._protects.count = 0
+            self._ciphers.clear()
+        if self._seals:
+            for aead, slot, start, size, count in self._seals:
+                aead.seal_run(ring, slot, start, size, count, size)
+            self._seals.clear()
         return self.trains
 
     def clear(self) -> None:
@@ -196,10 +211,12 @@ class Outbox:
             self.ring.release(slot)
         self._leased.clear()
         self._bulk_limit = self._bulk_slots
-        self.trains.clear()
-        self._fills.clear()
-        self._seals.clear()
-        self._owners.clear()
+        self.trains.count = self._fills.count = self._protects.count = 0
+        if self._seals or self._ciphers:  # a flight that was never finished
+            self._seals.clear()
+            self._ciphers.clear()
+        if self._owners:
+            self._owners.clear()
         self._slot = -1
         self._used = self._packets = 0
         self._open = False
@@ -210,6 +227,15 @@ class Outbox:
         self.ring.close()
 
     # inside
+
+    def _seal(self, aead: Aead, start: int, size: int, count: int) -> None:
+        """Has `count` packets of `size` bytes in the current slot sealed."""
+        aead = aead.for_size(size)
+        if aead.handle and self._protects.count < PROTECTS:
+            self._protects.append(aead.handle, self._slot, start, size, size, count)
+            self._ciphers.append(aead)
+        else:
+            self._seals.append((aead, self._slot, start, size, count))
 
     def _joins(self, path: bytes, size: int, ecn: int) -> bool:
         return (

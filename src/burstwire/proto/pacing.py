@@ -52,7 +52,8 @@ class Pacer:
 
     def on_sent(self, size: int) -> None:
         """Report `size` bytes that left; no debt grows beyond one largest bucket."""
-        self._tokens = max(self._tokens - size, -MAX_BURST)
+        tokens = self._tokens - size
+        self._tokens = tokens if tokens > -MAX_BURST else -MAX_BURST
 
     def next_time(self, now: float, rate: float, mtu: int) -> float:
         """When `budget` will allow at least one packet: `now`, or a time at least 1 ms ahead."""

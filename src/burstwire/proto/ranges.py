@@ -252,6 +252,8 @@ class ReceivedNumbers:
         ours that named them (RFC 9000 §13.2.4).
         """
         los, his = self._los, self._his
+        if len(los) == 1:  # nothing was ever lost
+            return [(los[0], his[0] - 1)]
         first = max(0, len(los) - limit, bisect_right(his, low) if low else 0)
         return [(los[i], his[i] - 1) for i in range(len(los) - 1, first - 1, -1)]
 

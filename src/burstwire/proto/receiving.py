@@ -147,7 +147,7 @@ class RecvHalf:
         if ring is None:
             ring = self._ring = StreamRing(_power_of_two(need))
         elif ring.size < need:
-            high = self.parts.last + 1 if self.parts else self.ready
+            high = self.parts.last + 1 if self.parts.total else self.ready
             ring = self._ring = ring.grown(_power_of_two(need), self.read_offset, high)
         return ring
 
@@ -160,7 +160,7 @@ class RecvHalf:
         if high <= ready:
             return False
         parts = self.parts
-        if parts:
+        if parts.total:
             parts.add(ready, high)
             high = parts.end_from(ready)
             parts.remove(0, high)
@@ -217,6 +217,11 @@ class RecvHalf:
         self.read_offset += n
         if self.read_offset == self.final_size:
             self._ring = None
+
+    def skip_ahead(self, n: int) -> None:
+        """Moves past the next `n` bytes of the stream, which were taken elsewhere; nothing of it may lie here."""
+        self.read_offset += n
+        self.ready = self.read_offset
 
     def drop(self) -> int:
         """Gives up everything unread and the ring; returns the bytes that were never read up to `highest`."""

@@ -96,9 +96,17 @@ class Recovery:
 
     def allowance(self, now: float) -> int:
         """Bytes that may be sent now by window, pacing and the peer's socket buffer."""
-        allowed = min(self.window(), self._peer_room)
+        window = self.controller.window
+        room = self._peer_room
+        if window > room and self.rtt.minimum < SHORT_PATH:
+            window = room
+        allowed = window - self.log.in_flight
+        if allowed > room:
+            allowed = room
         if self._pacing and allowed > 0:
-            allowed = min(allowed, self.pacer.budget(now, self.controller.pacing_rate(self.rtt), self.mtu))
+            budget = self.pacer.budget(now, self.controller.pacing_rate(self.rtt), self.mtu)
+            if budget < allowed:
+                allowed = budget
         return allowed
 
     def pacing_time(self, now: float) -> float | None:
@@ -117,7 +125,7 @@ class Recovery:
         if self.loss_time is not None:
             return self.loss_time
         if self.log.in_flight and not self.probes:
-            return self.last_eliciting + self.pto() * (1 << self.pto_count)
+            return self.last_eliciting + self.rtt.pto(self.max_ack_delay) * (1 << self.pto_count)
         return None
 
     # inputs
@@ -188,6 +196,9 @@ class Recovery:
 
     def _detect(self, now: float) -> Lost:
         log = self.log
+        if not log.records:
+            self.loss_time = None
+            return []
         lost, self.loss_time = log.detect(now, self.rtt.loss_delay(), PACKET_THRESHOLD)
         if lost:
             congestion = [(record, mask) for record, mask in lost if not record.is_probe]

@@ -49,7 +49,8 @@ class Rtt:
         `ack_delay` is what the peer says it held the ACK back; once the handshake is confirmed the caller
         limits it to the peer's max_ack_delay (§5.3).
         """
-        sample = max(sample, LEAST_SAMPLE)
+        if sample < LEAST_SAMPLE:
+            sample = LEAST_SAMPLE
         self.latest = sample
         if self.first_sample is None:
             self.first_sample = now
@@ -64,8 +65,9 @@ class Rtt:
         adjusted = sample - ack_delay
         if adjusted < self.minimum or ack_delay < 0:
             adjusted = sample  # a delay that would undercut the path itself is not believed
-        self.variance += (abs(self.smoothed - adjusted) - self.variance) / 4
-        self.smoothed += (adjusted - self.smoothed) / 8
+        change = adjusted - self.smoothed
+        self.variance += ((change if change > 0 else -change) - self.variance) / 4
+        self.smoothed += change / 8
 
     def reset_minimum(self) -> None:
         """Let the next sample be the new minimum, after persistent congestion (§5.2)."""
@@ -73,7 +75,8 @@ class Rtt:
 
     def pto(self, max_ack_delay: float) -> float:
         """The probe timeout, without its back-off (§6.2.1)."""
-        return self.smoothed + max(4 * self.variance, GRANULARITY) + max_ack_delay
+        spread = 4 * self.variance
+        return self.smoothed + (spread if spread > GRANULARITY else GRANULARITY) + max_ack_delay
 
     def loss_delay(self) -> float:
         """How much earlier than an acknowledged packet a packet was sent that is given up by time

@@ -117,7 +117,7 @@ class SendHalf:
         """Whether there is something to put into a packet, flow control permitting."""
         if self.reset_code is not None:
             return False
-        return bool(self.resend) or self.fin_pending or (self.sent < self.written and self.sent < self.max_data)
+        return self.resend.total > 0 or self.fin_pending or (self.sent < self.written and self.sent < self.max_data)
 
     # mutators
 
@@ -168,7 +168,7 @@ class SendHalf:
         end = offset + length
         if end > self.sent:
             self.sent = end
-        if offset < end and self.resend:
+        if self.resend.total and offset < end:
             self.resend.remove(offset, end)
         if fin:
             self.fin_pending = False
@@ -182,12 +182,12 @@ class SendHalf:
             if end > self.base:
                 self.base = end
                 acked = self.acked
-                if acked:
+                if acked.total:
                     self.base = max(end, acked.end_from(end))
                     acked.remove(0, self.base)
         elif length:
             self.acked.add(offset, end)
-        if self.resend:
+        if self.resend.total:
             self.resend.remove(0, self.base)
             if length:
                 self.resend.remove(offset, end)
@@ -203,7 +203,7 @@ class SendHalf:
         offset = max(offset, self.base)
         if offset < end:
             self.resend.add(offset, end)
-            if self.acked:
+            if self.acked.total:
                 for low, high in self.acked:
                     if low >= end:
                         break
@@ -224,11 +224,16 @@ class SendHalf:
         Returns (low, low) when there is nothing.
         """
         resend = self.resend
-        if resend:
+        if resend.total:
             low = resend.first
             return low, resend.end_from(low)
         low = self.sent
-        return low, max(low, min(self.written, self.max_data, low + allowance))
+        high = low + allowance
+        if high > self.written:
+            high = self.written
+        if high > self.max_data:
+            high = self.max_data
+        return low, high if high > low else low
 
 
 def _power_of_two(n: int) -> int:

@@ -40,10 +40,12 @@ class SentRecord:
         offset: stream offset of the first packet's bytes.
         chunk: stream bytes of each packet.
         items: what a lone packet carried besides, to be asked again when it is lost.
+        ack: the largest packet number that an ACK frame in it names, -1 without one.
         is_probe: whether it is a probe of the path MTU, whose loss says nothing about congestion (RFC 9000 §14.4).
     """
 
     __slots__ = (
+        "ack",
         "chunk",
         "count",
         "first",
@@ -69,6 +71,7 @@ class SentRecord:
         offset: int = 0,
         chunk: int = 0,
         items: tuple[Any, ...] = (),
+        ack: int = -1,
     ) -> None:
         self.first = first
         self.count = count
@@ -81,6 +84,7 @@ class SentRecord:
         self.offset = offset
         self.chunk = chunk
         self.items = items
+        self.ack = ack
         self.is_probe = False
 
 

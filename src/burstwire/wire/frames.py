@@ -259,8 +259,16 @@ def _read_ack(payload: Buffer, position: int, kind: int) -> tuple[Frame, int]:
     """RFC 9000 §19.3: largest, delay, count, first range, then gaps and ranges downwards."""
     read = varint.read
     largest, position = read(payload, position)
-    delay, position = read(payload, position)
-    more, position = read(payload, position)
+    delay = payload[position]
+    if delay < 0x40:
+        position += 1
+    else:
+        delay, position = read(payload, position)
+    more = payload[position]
+    if more < 0x40:
+        position += 1
+    else:
+        more, position = read(payload, position)
     span, position = read(payload, position)
     low = largest - span
     if low < 0:
@@ -369,6 +377,8 @@ def encode_ack(
     """
     encode = varint.encode
     low, largest = ranges[0]
+    if len(ranges) == 1 and ecn is None and room is None:  # nothing was lost lately: most ACKs
+        return b"\x02" + encode(largest) + encode(delay) + b"\0" + encode(largest - low)
     head = (b"\x03" if ecn else b"\x02") + encode(largest) + encode(delay)
     tail = b"".join(map(encode, ecn)) if ecn else b""
     parts = [encode(largest - low)]
@@ -406,16 +416,10 @@ def encode_stream(stream_id: int, offset: int, data: Buffer, fin: bool = False, 
         fin: whether the stream ends after `data`.
         fill: leave the length out; the frame must then be the last of its packet.
     """
-    kind = STREAM | (_OFF if offset else 0) | (0 if fill else _LEN) | (_FIN if fin else 0)
-    return b"".join(
-        (
-            bytes((kind,)),
-            varint.encode(stream_id),
-            varint.encode(offset) if offset else b"",
-            b"" if fill else varint.encode(len(data)),
-            data,
-        )
-    )
+    encode = varint.encode
+    kind = encode(STREAM | (_OFF if offset else 0) | (0 if fill else _LEN) | (_FIN if fin else 0))  # one byte
+    where = kind + encode(stream_id) + encode(offset) if offset else kind + encode(stream_id)
+    return b"".join((where, data)) if fill else b"".join((where, encode(len(data)), data))
 
 
 def encode_run_stream(stream_id: int, offset: int, data: Buffer, fin: bool = False) -> bytes:

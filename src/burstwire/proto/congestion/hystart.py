@@ -50,7 +50,8 @@ class HyStart:
 
     def on_ack(self, now: float, sample: float, largest_sent_time: float) -> None:
         """One ACK frame arrived with this round-trip sample, for packets sent up to `largest_sent_time`."""
-        self._current = min(self._current, sample)
+        if sample < self._current:
+            self._current = sample
         self._samples += 1
         if self._samples >= N_RTT_SAMPLE:
             if self.css:
