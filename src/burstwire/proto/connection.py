@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from burstwire.config import Config
@@ -158,6 +159,7 @@ class Connection:
         self._idle = self._idle_timeout()
         self._last_heard = now
         self._idle_from = now
+        self._quiet_deadline = self._next_quiet(now)
         self.pacing_deadline: float | None = None
         self._close_deadline: float | None = None
         self._close_resend: float | None = None
@@ -516,17 +518,19 @@ class Connection:
             if state == State.ENDED:
                 return None
             times = [self._close_deadline, self._close_resend]
-        else:
-            times = [
-                self.recovery.deadline(),
-                self.acks.deadline,
-                self.pacing_deadline,
-                self._close_deadline,
-                self._key_deadline,
-                self._idle_deadline(),
-                self._keep_alive_deadline(),
-            ]
-        return min((time for time in times if time is not None), default=None)
+            return min((time for time in times if time is not None), default=None)
+        # Asked after every step, so without lists and calls.
+        due = self._quiet_deadline
+        for time in (
+            self.recovery.deadline(),
+            self.acks.deadline,
+            self.pacing_deadline,
+            self._close_deadline,
+            self._key_deadline,
+        ):
+            if time is not None and time < due:
+                due = time
+        return due if due < inf else None
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due."""
@@ -539,8 +543,7 @@ class Connection:
                 self.close_due = True
                 self._wake(self)
             return
-        idle = self._idle_deadline()
-        if idle is not None and now >= idle:
+        if now >= self._quiet_deadline and self._idle_deadline() <= now:
             self.error = IdleTimeout(f"nothing was heard from the peer for {now - self._last_heard:.1f} s")
             self._end(State.ENDED, now)
             return
@@ -566,12 +569,13 @@ class Connection:
         if self._key_deadline is not None and now >= self._key_deadline:
             self._key_deadline = None
             self.keys.drop_previous()
-        keep_alive = self._keep_alive_deadline()
-        if keep_alive is not None and now >= keep_alive:
-            self.ask((f.PING,))
-            for stream in self.streams.open.values():  # quiet for so long: the rings' memory serves others better
-                stream.sending.release_if_idle()
-                stream.receiving.release_if_idle()
+        if now >= self._quiet_deadline:
+            if self._keep_alive_deadline() <= now:
+                self.ask((f.PING,))
+                for stream in self.streams.open.values():  # quiet for so long: the rings' memory serves others better
+                    stream.sending.release_if_idle()
+                    stream.receiving.release_if_idle()
+            self._quiet_deadline = self._next_quiet(now)
 
     def sent_eliciting(self, now: float) -> None:
         """An ack-eliciting packet left: the first since the peer was heard restarts the idle time (RFC 9000 §10.1)."""
@@ -608,14 +612,22 @@ class Connection:
         theirs = self.peer_parameters.max_idle_timeout / 1000
         return min(ours, theirs) if ours and theirs else ours or theirs
 
-    def _idle_deadline(self) -> float | None:
-        return self._idle_from + max(self._idle, 3 * self.recovery.pto()) if self._idle else None
+    def _idle_deadline(self) -> float:
+        return self._idle_from + max(self._idle, 3 * self.recovery.pto()) if self._idle else inf
 
-    def _keep_alive_deadline(self) -> float | None:
+    def _keep_alive_deadline(self) -> float:
         interval = self.config.keep_alive
-        if not interval or (f.PING,) in self.control:
-            return None
-        return max(self._last_heard, self.recovery.last_eliciting) + interval
+        return max(self._last_heard, self.recovery.last_eliciting) + interval if interval else inf
+
+    def _next_quiet(self, now: float) -> float:
+        """When silence may mean something next; packets only move it away, so it is asked again when it has come."""
+        keep_alive = self._keep_alive_deadline()
+        if keep_alive <= now:  # a PING waits to be sent
+            keep_alive = now + self.config.keep_alive
+        idle = self._idle_from + self._idle if self._idle else inf
+        if idle <= now:  # three PTOs are longer, as long as nothing is heard
+            idle = self._idle_deadline()
+        return min(idle, keep_alive)
 
     def _flushed(self, now: float, give_up: bool = False) -> None:
         if give_up or self.idle_out:

@@ -23,7 +23,7 @@ from burstwire.config import Config
 from burstwire.core.address import unpack_address
 from burstwire.core.counter import CounterPool
 from burstwire.core.ring import BufferRing
-from burstwire.core.run import RunTable, TrainTable
+from burstwire.core.run import RunRecord, RunTable, TrainTable
 from burstwire.crypto.aead import check_backend
 from burstwire.crypto.reset import reset_key, reset_token
 from burstwire.errors import EndpointClosed
@@ -121,6 +121,8 @@ class Endpoint:
         self._timers: list[tuple[float, int, Connection]] = []
         self._armed: dict[Connection, float] = {}
         self._timer_number = 0
+        self._unarmed: dict[Connection, None] = {}
+        """Whose deadlines may have changed since `next_timeout` was asked: looked at once a step."""
         self._by_key: dict[PublicKey, list[Connection]] = {}
         self._by_remote_cid: dict[int, list[Connection]] = {}
         self._resets: deque[tuple[bytes, bytes]] = deque()
@@ -147,6 +149,10 @@ class Endpoint:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called, in seconds; None for never."""
+        if self._unarmed:
+            unarmed, self._unarmed = self._unarmed, {}
+            for connection in unarmed:
+                self._rearm(connection)
         timers = self._timers
         while timers and self._armed.get(timers[0][2]) != timers[0][0]:
             heappop(timers)
@@ -179,14 +185,14 @@ class Endpoint:
             if record[7] == DATA:
                 connection = connections.get(record[1])
                 if connection is not None:
-                    connection.inbound.receive(intake, ring, record, now)
+                    connection.inbound.admit(intake, record)
                 else:
-                    self._data_for_nobody(intake, ring, record, now)
+                    self._data_for_nobody(intake, record, now)
             else:
                 start, size = record[3], record[4]
                 handshakes.append((bytes(ring.views[record[2]][start : start + size]), record[9]))
         for connection in intake.finish():
-            self._rearm(connection)
+            self._changed(connection)
         for datagram, path in handshakes:  # DATA before handshakes
             if datagram[:1] == bytes((RESET,)):
                 self._reset_received(datagram, now)
@@ -250,7 +256,7 @@ class Endpoint:
                     ready.pop(connection, None)
                 else:  # to the back, so that each has its turn
                     ready[connection] = ready.pop(connection)
-                self._rearm(connection)
+                self._changed(connection)
         if outbox.empty:
             return None
         self._flying = outbox.finish()
@@ -303,6 +309,7 @@ class Endpoint:
         self._ready.clear()
         self._timers.clear()
         self._armed.clear()
+        self._unarmed.clear()
         self._flying = None
         self._outbox.close()
 
@@ -319,6 +326,12 @@ class Endpoint:
 
     def _wake(self, connection: Connection) -> None:
         self._ready[connection] = None
+
+    def _changed(self, connection: Connection) -> None:
+        if connection.state == State.ENDED:
+            self._remove(connection)
+        else:
+            self._unarmed[connection] = None
 
     def _rearm(self, connection: Connection) -> None:
         """Arms the connection's timer if it is due earlier than armed for; a later one corrects itself on firing."""
@@ -353,6 +366,7 @@ class Endpoint:
         _leave(self._by_key, connection.peer_key, connection)
         _leave(self._by_remote_cid, connection.remote_cid, connection)
         self._armed.pop(connection, None)
+        self._unarmed.pop(connection, None)
         self._ready.pop(connection, None)
         connection.destroy()
 
@@ -393,8 +407,7 @@ class Endpoint:
     def _data_for_nobody(
         self,
         intake: Intake,
-        ring: BufferRing,
-        record: tuple[int, int, int, int, int, int, int, int, int, bytes],
+        record: RunRecord,
         now: float,
     ) -> None:
         """DATA of a connection ID without a connection: the first of a half-open one, or a stranger's."""
@@ -405,7 +418,7 @@ class Endpoint:
             return
         place = len(self._events)
         connection = self._make(established, now)
-        if not connection.inbound.receive(intake, ring, record, now):
+        if not intake.open_now(connection.inbound, record):
             connection.destroy()
             self._ready.pop(connection, None)
             return
@@ -428,7 +441,7 @@ class Endpoint:
 
     # inside: stateless reset (RFC 9000 §10.3)
 
-    def _stranger(self, record: tuple[int, int, int, int, int, int, int, int, int, bytes], now: float) -> None:
+    def _stranger(self, record: RunRecord, now: float) -> None:
         self._counts["datagrams_unknown"] += record[6]
         size = record[4]
         if not self._closing and size > Reset.SIZE and len(self._resets) < MAX_RESETS and self._reset_bucket.take(now):

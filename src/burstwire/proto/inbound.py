@@ -1,7 +1,8 @@
 """A connection's way in: runs are opened, bulk data go to their stream in one piece, other packets frame by frame.
 
 Nothing in a packet is believed before its tag verified (RFC 9001 §5.3), nothing is opened twice: duplicates are
-dropped before opening, because an open in place has one try.
+dropped before opening, because an open in place has one try. So a run passes here twice: `admit` looks at its numbers
+and chooses the key, the intake opens all runs of the wake-up together, and `opened` believes what verified.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ from burstwire.proto.intake import Gathering, Intake
 from burstwire.proto.sent import bit_runs
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode, WireError
-from burstwire.wire.header import HEADER, HEADER_SIZE, RUN_OVERHEAD, TAG
+from burstwire.wire.header import HEADER_SIZE, RUN_OVERHEAD, TAG
 
 if TYPE_CHECKING:
-    from burstwire.core.ring import BufferRing
+    from burstwire.core.run import RunRecord
     from burstwire.proto.connection import Connection
     from burstwire.proto.recovery import Acked, Lost
     from burstwire.proto.sending import SendHalf
@@ -49,6 +50,7 @@ class Inbound:
     """
 
     __slots__ = (
+        "_ahead",
         "_arrived",
         "_eliciting",
         "_path",
@@ -67,32 +69,40 @@ class Inbound:
         self.duplicates = 0
         self.invalid = 0
         self.unopened = 0
+        self._ahead = -1
+        """The highest number that was admitted in this batch."""
         self._eliciting = 0
         self._path = b""
         self._arrived: dict[Stream, None] = {}
 
-    def receive(
-        self,
-        intake: Intake,
-        ring: BufferRing,
-        record: tuple[int, int, int, int, int, int, int, int, int, bytes],
-        now: float,
-    ) -> bool:
-        """Takes one run of DATA packets; returns whether any of them was genuine and new."""
+    def admit(self, intake: Intake, record: RunRecord) -> None:
+        """Takes one run of DATA packets: has those opened that are new; `opened` follows."""
+        counter = record[0]
+        count = record[6]
+        if counter <= self._ahead:  # a copy, or late: what waits to be opened is noted first
+            intake.opened_all()
+        self._ahead = counter + count - 1
+        connection = self.connection
+        received = connection.acks.received
+        mask = (1 << count) - 1
+        if counter <= received.largest:
+            new = received.new_mask(counter, count)
+            if new != mask:
+                self.duplicates += (mask ^ new).bit_count()
+                if not new:
+                    return
+                mask = new
+        aead = connection.keys.opener(counter >> GENERATION_BITS)
+        if aead is None:
+            self.unopened += mask.bit_count()
+            return
+        intake.open(self, record, mask, aead)
+
+    def opened(self, intake: Intake, record: RunRecord, mask: int, opened: int, now: float) -> bool:
+        """What verified of the packets in `mask` of an admitted run; returns whether any of it was new."""
         counter, _, slot, start, size, last, count, _, ecn, path = record
         connection = self.connection
         acks = connection.acks
-        mask = acks.received.new_mask(counter, count)
-        if mask.bit_count() != count:
-            self.duplicates += count - mask.bit_count()
-            if not mask:
-                return False
-        generation = counter >> GENERATION_BITS
-        aead = connection.keys.opener(generation)
-        if aead is None:
-            self.unopened += mask.bit_count()
-            return False
-        opened = aead.open_run(ring, slot, start, size, count, last, mask)
         if opened != mask:
             self.invalid += (mask ^ opened).bit_count()
             if self.invalid > connection.integrity_limit:
@@ -102,22 +112,27 @@ class Inbound:
                 return False
         newest = acks.received.largest
         opened = acks.note(counter, opened, ecn, now)
-        if not opened:  # two copies in one batch
+        if not opened:
             return False
-        self._path = path
         packets = opened.bit_count()
         self.packets += packets
         self.size += packets * size
-        if generation != connection.keys.opening and connection.keys.received(generation):
+        keys = connection.keys
+        generation = counter >> GENERATION_BITS
+        if generation != keys.opening and keys.received(generation):
             connection.keys_changed(now)
+        self._path = path
         if self not in intake.touched or path != connection.path:
             connection.heard(path, counter + opened.bit_length() - 1 > newest, packets * size, now)
             intake.touched[self] = None
-        if not connection.listening:
-            self._farewell(ring, slot, start, size, last, count, opened, now)
+        if connection.state >= 2:  # not `listening` any more: see State
+            self._farewell(intake, slot, start, size, last, count, opened, now)
             return True
         try:
-            self._sort(intake, ring, slot, start, size, last, count, opened, now)
+            if count == 1:
+                self._packet(intake, slot, start, size, now)
+            else:
+                self._sort(intake, slot, start, size, last, count, opened, now)
         except WireError as error:
             connection.fail(error.code, error.reason, now)
         return True
@@ -168,6 +183,7 @@ class Inbound:
 
     def batch_ended(self, now: float) -> None:
         """The wake-up is over: whatever it brought decides about one ACK."""
+        self._ahead = -1
         if self._eliciting:
             self.connection.acks.elicited(self._eliciting, now)
             self._eliciting = 0
@@ -178,7 +194,6 @@ class Inbound:
     def _sort(
         self,
         intake: Intake,
-        ring: BufferRing,
         slot: int,
         start: int,
         size: int,
@@ -190,8 +205,8 @@ class Inbound:
         """Gives a run to the intake if it looks like bulk data of one stream, else reads its packets one by one."""
         connection = self.connection
         first = (opened & -opened).bit_length() - 1
-        if count > 1 and size > RUN_OVERHEAD and (first < count - 1 or last > RUN_OVERHEAD):
-            kind, stream_id, offset = f.RUN_FRAME.unpack_from(ring.views[slot], start + first * size + HEADER.size)
+        if size > RUN_OVERHEAD and (first < count - 1 or last > RUN_OVERHEAD):
+            kind, stream_id, offset = f.RUN_FRAME.unpack_from(intake.views[slot], start + first * size + HEADER_SIZE)
             if kind & 0xFE == 0x0C and stream_id >> 30 == 2 and offset >> 62 == 3:
                 chunk = size - RUN_OVERHEAD
                 base = (offset ^ VARINT8) - first * chunk
@@ -210,7 +225,7 @@ class Inbound:
                 self._packet(intake, slot, start + i * size, last if i == count - 1 else size, now)
 
     def _farewell(
-        self, ring: BufferRing, slot: int, start: int, size: int, last: int, count: int, opened: int, now: float
+        self, intake: Intake, slot: int, start: int, size: int, last: int, count: int, opened: int, now: float
     ) -> None:
         """After our CLOSE only the peer's matters: once both have said it, nobody waits for the other any more."""
         for i in range(count):
@@ -219,7 +234,7 @@ class Inbound:
             begin = start + i * size
             end = begin + (last if i == count - 1 else size)
             with suppress(WireError):
-                for frame in f.parse(ring.views[slot][begin + HEADER.size : end - TAG]):
+                for frame in f.parse(intake.views[slot][begin + HEADER_SIZE : end - TAG]):
                     if frame[0] == f.CLOSE:
                         self.connection.peer_closed(frame[1], frame[3], frame[4], now)
 
