@@ -109,7 +109,7 @@ class Side:
             if self.ring.leased == self.ring.slots or not datagrams:
                 self.intake.begin(self.ring, now)
                 for record in self.table.records():
-                    self.connection.inbound.admit(self.intake, record)
+                    self.connection.inbound.admit(self.intake, [record])
                 self.intake.finish()
                 self.table.release(self.ring)
         assert self.ring.leased == 0

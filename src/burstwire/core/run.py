@@ -54,6 +54,7 @@ _TRAIN_RESULT_AT = 16
 _TRAIN_ERRORS = Struct("=20xi48x")
 _GATHER_RESULT = Struct("=B5xQ")
 _GATHER_RESULT_AT = 66
+_GATHER_RESULTS = Struct("=66xB5xQ")
 _PROTECT_RESULTS = Struct("=16xQ16xi4x")
 
 
@@ -325,6 +326,10 @@ class GatherTable:
         """
         fin, taken = _GATHER_RESULT.unpack_from(self._view, row * GATHER.size + _GATHER_RESULT_AT)
         return taken, fin
+
+    def results(self) -> Iterator[tuple[int, int]]:
+        """(1 when the last packet was taken and carries FIN, mask of the packets taken) of each row."""
+        return _GATHER_RESULTS.iter_unpack(self._view[: self.count * GATHER.size])
 
 
 class ProtectTable:

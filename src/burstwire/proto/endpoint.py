@@ -25,6 +25,7 @@ from burstwire.core.counter import CounterPool
 from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunRecord, RunTable, TrainTable
 from burstwire.crypto.aead import check_backend
+from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.crypto.reset import reset_key, reset_token
 from burstwire.errors import EndpointClosed
 from burstwire.identity import KeyPair, PublicKey
@@ -32,7 +33,7 @@ from burstwire.proto.connection import Connection, State
 from burstwire.proto.desk import Failed, HandshakeDesk
 from burstwire.proto.events import ConnectFailed, ConnectionEstablished, Event
 from burstwire.proto.handshake import Established
-from burstwire.proto.intake import Intake
+from burstwire.proto.intake import MAX_SPAN, Intake, Span
 from burstwire.proto.load import TokenBucket
 from burstwire.proto.negotiation import Refusal
 from burstwire.proto.outbox import Outbox
@@ -44,6 +45,9 @@ from burstwire.wire.packets import Reset
 __all__ = ["Endpoint"]
 
 _K = TypeVar("_K")
+
+IN_GENERATION = (1 << GENERATION_BITS) - 1
+"""The bits of a packet number that are zero only in the first packet of a key generation."""
 
 FIRST_COUNTERS = 64
 """Packet number counters made at once; the pool grows by itself."""
@@ -179,18 +183,29 @@ class Endpoint:
         """Takes in everything that one wake-up brought; the slots may be given back afterwards."""
         intake = self._intake
         intake.begin(ring, now)
-        connections = self.connections
         handshakes: list[tuple[bytes, bytes]] = []
+        span: Span = []
+        following = -1  # the number that continues the span
         for record in table.records():
-            if record[7] == DATA:
-                connection = connections.get(record[1])
-                if connection is not None:
-                    connection.inbound.admit(intake, record)
-                else:
-                    self._data_for_nobody(intake, record, now)
+            counter, cid, slot, start, size, last, count, kind, ecn, path = record
+            if counter == following:
+                before = span[-1]
+                same = cid == before[1] and ecn == before[8] and path == before[9]
+                if same and size == before[4] and len(span) < MAX_SPAN:
+                    span.append(record)
+                    following = counter + count if last == size and (counter + count) & IN_GENERATION else -1
+                    continue
+            if span:
+                self._admit_span(intake, span, now)
+                span = []
+            if kind == DATA:
+                span.append(record)
+                following = counter + count if last == size and (counter + count) & IN_GENERATION else -1
             else:
-                start, size = record[3], record[4]
-                handshakes.append((bytes(ring.views[record[2]][start : start + size]), record[9]))
+                following = -1
+                handshakes.append((bytes(ring.views[slot][start : start + size]), path))
+        if span:
+            self._admit_span(intake, span, now)
         for connection in intake.finish():
             self._changed(connection)
         for datagram, path in handshakes:  # DATA before handshakes
@@ -404,21 +419,24 @@ class Endpoint:
             connection.ask((f.PING,))  # the responder waits for a first packet to confirm the keys
             self._events.append(ConnectionEstablished(connection, result.attempt))
 
-    def _data_for_nobody(
-        self,
-        intake: Intake,
-        record: RunRecord,
-        now: float,
-    ) -> None:
+    def _admit_span(self, intake: Intake, span: Span, now: float) -> None:
+        connection = self.connections.get(span[0][1])
+        if connection is not None:
+            connection.inbound.admit(intake, span)
+        else:
+            self._data_for_nobody(intake, span, now)
+
+    def _data_for_nobody(self, intake: Intake, span: Span, now: float) -> None:
         """DATA of a connection ID without a connection: the first of a half-open one, or a stranger's."""
-        cid = record[1]
+        cid = span[0][1]
         established = self.desk.half_open(cid)
         if established is None:
-            self._stranger(record, now)
+            for record in span:
+                self._stranger(record, now)
             return
         place = len(self._events)
         connection = self._make(established, now)
-        if not intake.open_now(connection.inbound, record):
+        if not intake.open_now(connection.inbound, span):
             connection.destroy()
             self._ready.pop(connection, None)
             return

@@ -1,32 +1,35 @@
 """A connection's way in: runs are opened, bulk data go to their stream in one piece, other packets frame by frame.
 
 Nothing in a packet is believed before its tag verified (RFC 9001 §5.3), nothing is opened twice: duplicates are
-dropped before opening, because an open in place has one try. So a run passes here twice: `admit` looks at its numbers
-and chooses the key, the intake opens all runs of the wake-up together, and `opened` believes what verified.
+dropped before opening, because an open in place has one try. So a span passes here twice: `admit` looks at its numbers
+and chooses the key, the intake opens all of the wake-up together, and `opened` believes what verified.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto import control
 from burstwire.proto.events import DatagramsReadable, StreamWritable
-from burstwire.proto.intake import Gathering, Intake
+from burstwire.proto.intake import Gathering, Intake, Span
 from burstwire.proto.sent import bit_runs
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode, WireError
 from burstwire.wire.header import HEADER_SIZE, RUN_OVERHEAD, TAG
 
 if TYPE_CHECKING:
-    from burstwire.core.run import RunRecord
     from burstwire.proto.connection import Connection
     from burstwire.proto.recovery import Acked, Lost
     from burstwire.proto.sending import SendHalf
     from burstwire.proto.streams import Stream
 
 __all__ = ["Inbound"]
+
+WORTH_GATHERING = 4096
+"""Bytes of a lone packet from which on C copies it to its stream; a smaller one is read sooner than described."""
 
 WAKE_WRITER_SHARE = 8
 """A writer is woken when this part of the send buffer is free (or all of it): waking it for every ACK costs more."""
@@ -75,10 +78,11 @@ class Inbound:
         self._path = b""
         self._arrived: dict[Stream, None] = {}
 
-    def admit(self, intake: Intake, record: RunRecord) -> None:
-        """Takes one run of DATA packets: has those opened that are new; `opened` follows."""
-        counter = record[0]
-        count = record[6]
+    def admit(self, intake: Intake, span: Span) -> None:
+        """Takes DATA packets with consecutive numbers: has those opened that are new; `opened` follows."""
+        counter = span[0][0]
+        tail = span[-1]
+        count = tail[0] + tail[6] - counter
         if counter <= self._ahead:  # a copy, or late: what waits to be opened is noted first
             intake.opened_all()
         self._ahead = counter + count - 1
@@ -96,11 +100,11 @@ class Inbound:
         if aead is None:
             self.unopened += mask.bit_count()
             return
-        intake.open(self, record, mask, aead)
+        intake.open(self, span, count, mask, aead)
 
-    def opened(self, intake: Intake, record: RunRecord, mask: int, opened: int, now: float) -> bool:
-        """What verified of the packets in `mask` of an admitted run; returns whether any of it was new."""
-        counter, _, slot, start, size, last, count, _, ecn, path = record
+    def opened(self, intake: Intake, span: Span, count: int, mask: int, opened: int, now: float) -> bool:
+        """What verified of the packets in `mask` of an admitted span; returns whether any of it was new."""
+        counter, _, slot, start, size, _, _, _, ecn, path = span[0]
         connection = self.connection
         acks = connection.acks
         if opened != mask:
@@ -126,19 +130,19 @@ class Inbound:
             connection.heard(path, counter + opened.bit_length() - 1 > newest, packets * size, now)
             intake.touched[self] = None
         if connection.state >= 2:  # not `listening` any more: see State
-            self._farewell(intake, slot, start, size, last, count, opened, now)
+            self._farewell(intake, span, opened, now)
             return True
         try:
-            if count == 1:
+            if size < WORTH_GATHERING and count == 1:
                 self._packet(intake, slot, start, size, now)
             else:
-                self._sort(intake, slot, start, size, last, count, opened, now)
+                self._sort(intake, span, count, opened, now)
         except WireError as error:
             connection.fail(error.code, error.reason, now)
         return True
 
     def gathered(self, gathering: Gathering, taken: int, fin: bool, now: float) -> None:
-        """What became of a run that `receive` gave to the intake."""
+        """What became of a span that `opened` gave to the intake: `fin` if the stream ends with its last packet."""
         connection = self.connection
         g = gathering
         try:
@@ -175,9 +179,7 @@ class Inbound:
         connection = self.connection
         try:
             if connection.listening:
-                self._packets(
-                    intake, gathering.slot, gathering.start, gathering.size, gathering.last, gathering.count, rest, now
-                )
+                self._packets(intake, gathering.span, rest, now)
         except WireError as error:
             connection.fail(error.code, error.reason, now)
 
@@ -191,77 +193,43 @@ class Inbound:
 
     # inside
 
-    def _sort(
-        self,
-        intake: Intake,
-        slot: int,
-        start: int,
-        size: int,
-        last: int,
-        count: int,
-        opened: int,
-        now: float,
-    ) -> None:
-        """Gives a run to the intake if it looks like bulk data of one stream, else reads its packets one by one."""
+    def _sort(self, intake: Intake, span: Span, count: int, opened: int, now: float) -> None:
+        """Gives a span to the intake if it looks like bulk data of one stream, else reads its packets one by one."""
         connection = self.connection
-        first = (opened & -opened).bit_length() - 1
-        if size > RUN_OVERHEAD and (first < count - 1 or last > RUN_OVERHEAD):
-            kind, stream_id, offset = f.RUN_FRAME.unpack_from(intake.views[slot], start + first * size + HEADER_SIZE)
+        size = span[0][4]
+        first = next(_each(span, opened))
+        if size > RUN_OVERHEAD and first[2] > RUN_OVERHEAD:
+            kind, stream_id, offset = f.RUN_FRAME.unpack_from(intake.views[first[0]], first[1] + HEADER_SIZE)
             if kind & 0xFE == 0x0C and stream_id >> 30 == 2 and offset >> 62 == 3:
-                chunk = size - RUN_OVERHEAD
-                base = (offset ^ VARINT8) - first * chunk
+                base = (offset ^ VARINT8) - ((opened & -opened).bit_length() - 1) * (size - RUN_OVERHEAD)
                 stream = connection.streams.find(stream_id ^ VARINT4)
                 if base >= 0 and stream is not None and stream.receiving.stop_code is None:
-                    self._gather(intake, stream, base, slot, start, size, last, count, opened)
+                    self._gather(intake, stream, base, span, count, opened)
                     return
-        self._packets(intake, slot, start, size, last, count, opened, now)
+        self._packets(intake, span, opened, now)
 
-    def _packets(
-        self, intake: Intake, slot: int, start: int, size: int, last: int, count: int, mask: int, now: float
-    ) -> None:
-        """Reads the packets in `mask` of a run one by one."""
-        for low, high in bit_runs(mask):
-            for i in range(low, high):
-                self._packet(intake, slot, start + i * size, last if i == count - 1 else size, now)
+    def _packets(self, intake: Intake, span: Span, mask: int, now: float) -> None:
+        """Reads the packets in `mask` of a span one by one."""
+        for slot, start, size in _each(span, mask):
+            self._packet(intake, slot, start, size, now)
 
-    def _farewell(
-        self, intake: Intake, slot: int, start: int, size: int, last: int, count: int, opened: int, now: float
-    ) -> None:
+    def _farewell(self, intake: Intake, span: Span, opened: int, now: float) -> None:
         """After our CLOSE only the peer's matters: once both have said it, nobody waits for the other any more."""
-        for i in range(count):
-            if not opened >> i & 1:
-                continue
-            begin = start + i * size
-            end = begin + (last if i == count - 1 else size)
+        for slot, start, size in _each(span, opened):
             with suppress(WireError):
-                for frame in f.parse(intake.views[slot][begin + HEADER_SIZE : end - TAG]):
+                for frame in f.parse(intake.views[slot][start + HEADER_SIZE : start + size - TAG]):
                     if frame[0] == f.CLOSE:
                         self.connection.peer_closed(frame[1], frame[3], frame[4], now)
 
-    def _gather(
-        self,
-        intake: Intake,
-        stream: Stream,
-        base: int,
-        slot: int,
-        start: int,
-        size: int,
-        last: int,
-        count: int,
-        opened: int,
-    ) -> None:
+    def _gather(self, intake: Intake, stream: Stream, base: int, span: Span, count: int, opened: int) -> None:
         half = stream.receiving
-        high = min(half.max_data, base + count * (size - RUN_OVERHEAD))
-        if intake.full or not half.fits(high):
+        high = min(half.max_data, base + count * (span[0][4] - RUN_OVERHEAD))
+        if intake.full(span) or not half.fits(high):
             # Growing moves the ring, and what was added before still points into the old one.
             intake.flush()
         ring = half.ring_for(max(high, half.read_offset + 1))
         low = half.read_offset
-        intake.add(
-            Gathering(self, stream, ring, base, slot, start, size, last, count, opened),
-            low,
-            max(low, high),
-        )
+        intake.add(Gathering(self, stream, ring, base, span, count, opened), low, max(low, high))
 
     def _packet(self, intake: Intake, slot: int, start: int, size: int, now: float) -> None:
         """Reads one opened packet frame by frame."""
@@ -406,3 +374,12 @@ class Inbound:
             connection.paths.answered(frame[1], now)
         elif kind == f.OBSERVED_ADDRESS:
             connection.observed_address = frame[1]
+
+
+def _each(span: Span, mask: int) -> Iterator[tuple[int, int, int]]:
+    """Slot, start and bytes of each packet in `mask` of a span."""
+    for _, _, slot, start, size, last, count, *_ in span:
+        for low, high in bit_runs(mask & (1 << count) - 1):
+            for i in range(low, high):
+                yield slot, start + i * size, last if i == count - 1 else size
+        mask >>= count
