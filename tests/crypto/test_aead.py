@@ -183,7 +183,7 @@ def test_whatever_bit_is_changed_the_packet_does_not_open(
     places = {"type": begin, "nonce": begin + 12, "ciphertext": begin + 13, "tag, first byte": end - TAG}
     run.view[places.get(where, end - 1)] ^= 0x80
     assert aead.open_run(*run.arguments, 1) == 0
-    if backend == "libcrypto":
+    if backend != "cryptography":
         assert run.payload(0) == bytes(payload), "unverified plaintext is wiped"
 
 
@@ -219,7 +219,7 @@ def test_the_fastest_back_end_is_chosen_by_size_and_the_choice_is_among_those_pr
 def test_the_environment_names_the_back_end_unless_the_caller_does(monkeypatch: pytest.MonkeyPatch) -> None:
     for backend in backends():
         monkeypatch.setenv("BURSTWIRE_AEAD_BACKEND", backend)
-        assert backend in repr(make_aead("aes-128-gcm", bytes(16))).lower()
+        assert backend.replace("-", "") in repr(make_aead("aes-128-gcm", bytes(16))).lower()
     monkeypatch.setenv("BURSTWIRE_AEAD_BACKEND", "none such")
     with pytest.raises(ConfigError, match="present: cryptography"):
         make_aead("aes-128-gcm", bytes(16))

@@ -20,8 +20,9 @@ from time import perf_counter_ns
 from typing import Final, Protocol
 
 from burstwire.core.ring import BufferRing
-from burstwire.crypto import aead_libcrypto
+from burstwire.crypto import aead_ipsecmb, aead_libcrypto
 from burstwire.crypto.aead_cryptography import CryptographyAead
+from burstwire.crypto.aead_ipsecmb import IpsecMbAead
 from burstwire.crypto.aead_libcrypto import LibcryptoAead
 from burstwire.errors import ConfigError
 
@@ -99,12 +100,14 @@ _KEY_SIZES: Final = {"aes-128-gcm": 16, "aes-256-gcm": 32, "chacha20-poly1305": 
 _BACKENDS: Final[dict[str, Callable[[str, bytes], Aead]]] = {
     "cryptography": CryptographyAead,
     "libcrypto": LibcryptoAead,
+    "ipsec-mb": IpsecMbAead,
 }
 
 
 def backends() -> tuple[str, ...]:
     """The back ends present on this machine."""
-    return ("cryptography", "libcrypto") if aead_libcrypto.present() else ("cryptography",)
+    present = {"cryptography": True, "libcrypto": aead_libcrypto.present(), "ipsec-mb": aead_ipsecmb.present()}
+    return tuple(name for name in _BACKENDS if present[name])
 
 
 @cache
