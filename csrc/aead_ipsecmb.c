@@ -2,14 +2,13 @@
  * aead_ipsecmb.c: seal and open runs with Intel's multi-buffer library (libIPSec_MB), opened at run time. Its header is
  * needed to build this; where it is not found, or on another processor, all that is left is functions that say "absent".
  *
- * The direct calls are used, one packet each: for lone packets they are faster than the library's jobs, for runs as fast,
- * and they have no state but the key. So ciphers of one library may be used by many threads, and the manager, which only
- * serves to find the functions that fit the processor, is not kept.
+ * The direct calls are used, one packet each: for lone packets they are faster than the library's jobs, for runs of them as
+ * fast, and they share nothing. So the manager, which only serves to find the functions that fit the processor, is not kept.
  *
  * What is relied on across versions: the soname (major version) and the offsets of the functions in IMB_MGR, to which its
- * header promises to add at the end only. What is not: the size of a struct. gcm_key_data grew between 1.3 and 1.4.
+ * header promises to add at the end only. What is not: the size of a struct; gcm_key_data grew between 1.3 and 1.4.
  *
- * Tags are compared here, in constant time. A packet whose tag does not verify is wiped.
+ * Tags are compared here, in constant time.
  */
 #include "aead.h"
 
@@ -30,7 +29,10 @@
 /* For a key as the library expands it; a line of the cache each, as its vector loads want it. */
 #define KEY_ALIGNED 64
 #define KEY_ROOM 1536
+#define CONTEXT_ROOM 256
 
+_Static_assert(sizeof(struct gcm_context_data) <= CONTEXT_ROOM
+               && sizeof(struct chacha20_poly1305_context_data) <= CONTEXT_ROOM, "a context has room");
 _Static_assert(sizeof(struct gcm_key_data) <= KEY_ROOM && KEY_ROOM % KEY_ALIGNED == 0, "an expanded key has room");
 
 struct bw_ipsecmb {
@@ -54,6 +56,12 @@ typedef struct {
         uint8_t chacha[32];
         uint8_t room[KEY_ROOM];
     } key;
+    union {                              /* of the latest packet; here, so that it is wiped with the key */
+        struct gcm_context_data gcm;
+        struct chacha20_poly1305_context_data chacha;
+        uint8_t room[CONTEXT_ROOM];
+    } context;
+    uint8_t tag[BW_TAG];
 } bw_imb;
 
 uint32_t bw_ipsecmb_major(void)
@@ -144,88 +152,46 @@ static bool same_tag(const uint8_t *one, const uint8_t *other)
     return ((a[0] ^ b[0]) | (a[1] ^ b[1])) == 0;
 }
 
-static int32_t gcm_seal(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last)
+static int32_t gcm_seal(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                        uint32_t size, uint8_t *tag)
 {
-    const bw_imb *imb = (const bw_imb *)cipher;
-    const aes_gcm_enc_dec_t call = imb->lib->gcm_seal[imb->aead];
-    struct gcm_context_data context;
-    for (uint32_t i = 0; i < count; i++, packet += size) {
-        const uint32_t payload = (i + 1 == count ? last : size) - (BW_HEADER + BW_TAG);
-        uint8_t *body = packet + BW_HEADER;
-        call(&imb->key.gcm, &context, body, body, payload, packet + 1, packet, BW_HEADER, body + payload, BW_TAG);
-    }
-    explicit_bzero(&context, sizeof context);
+    bw_imb *imb = (bw_imb *)cipher;
+    imb->lib->gcm_seal[imb->aead](&imb->key.gcm, &imb->context.gcm, body, body, size, nonce, aad, aad_size, tag, BW_TAG);
     return 0;
 }
 
-static int32_t gcm_open(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last, uint64_t mask,
-                        uint64_t *opened)
+static int32_t gcm_open(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                        uint32_t size, const uint8_t *tag)
 {
-    const bw_imb *imb = (const bw_imb *)cipher;
-    const aes_gcm_enc_dec_t call = imb->lib->gcm_open[imb->aead];
-    struct gcm_context_data context;
-    uint8_t tag[BW_TAG];
-    for (uint32_t i = 0; i < count; i++, packet += size) {
-        if (!(mask >> i & 1))
-            continue;
-        const uint32_t payload = (i + 1 == count ? last : size) - (BW_HEADER + BW_TAG);
-        uint8_t *body = packet + BW_HEADER;
-        call(&imb->key.gcm, &context, body, body, payload, packet + 1, packet, BW_HEADER, tag, BW_TAG);
-        if (same_tag(tag, body + payload))
-            *opened |= UINT64_C(1) << i;
-        else
-            memset(body, 0, payload);
-    }
-    explicit_bzero(&context, sizeof context);
-    explicit_bzero(tag, sizeof tag);
+    bw_imb *imb = (bw_imb *)cipher;
+    imb->lib->gcm_open[imb->aead](&imb->key.gcm, &imb->context.gcm, body, body, size, nonce, aad, aad_size, imb->tag, BW_TAG);
+    return same_tag(imb->tag, tag);
+}
+
+static int32_t chacha_seal(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                           uint32_t size, uint8_t *tag)
+{
+    bw_imb *imb = (bw_imb *)cipher;
+    imb->lib->chacha_begin(imb->key.chacha, &imb->context.chacha, nonce, aad, aad_size);
+    imb->lib->chacha_seal(imb->key.chacha, &imb->context.chacha, body, body, size);
+    imb->lib->chacha_end(&imb->context.chacha, tag, BW_TAG);
     return 0;
 }
 
-static int32_t chacha_seal(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last)
+static int32_t chacha_open(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                           uint32_t size, const uint8_t *tag)
 {
-    const bw_imb *imb = (const bw_imb *)cipher;
-    const bw_ipsecmb *lib = imb->lib;
-    struct chacha20_poly1305_context_data context;
-    for (uint32_t i = 0; i < count; i++, packet += size) {
-        const uint32_t payload = (i + 1 == count ? last : size) - (BW_HEADER + BW_TAG);
-        uint8_t *body = packet + BW_HEADER;
-        lib->chacha_begin(imb->key.chacha, &context, packet + 1, packet, BW_HEADER);
-        lib->chacha_seal(imb->key.chacha, &context, body, body, payload);
-        lib->chacha_end(&context, body + payload, BW_TAG);
-    }
-    explicit_bzero(&context, sizeof context);
-    return 0;
-}
-
-static int32_t chacha_open(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last,
-                           uint64_t mask, uint64_t *opened)
-{
-    const bw_imb *imb = (const bw_imb *)cipher;
-    const bw_ipsecmb *lib = imb->lib;
-    struct chacha20_poly1305_context_data context;
-    uint8_t tag[BW_TAG];
-    for (uint32_t i = 0; i < count; i++, packet += size) {
-        if (!(mask >> i & 1))
-            continue;
-        const uint32_t payload = (i + 1 == count ? last : size) - (BW_HEADER + BW_TAG);
-        uint8_t *body = packet + BW_HEADER;
-        lib->chacha_begin(imb->key.chacha, &context, packet + 1, packet, BW_HEADER);
-        lib->chacha_open(imb->key.chacha, &context, body, body, payload);
-        lib->chacha_end(&context, tag, BW_TAG);
-        if (same_tag(tag, body + payload))
-            *opened |= UINT64_C(1) << i;
-        else
-            memset(body, 0, payload);
-    }
-    explicit_bzero(&context, sizeof context);
-    explicit_bzero(tag, sizeof tag);
-    return 0;
+    bw_imb *imb = (bw_imb *)cipher;
+    imb->lib->chacha_begin(imb->key.chacha, &imb->context.chacha, nonce, aad, aad_size);
+    imb->lib->chacha_open(imb->key.chacha, &imb->context.chacha, body, body, size);
+    imb->lib->chacha_end(&imb->context.chacha, imb->tag, BW_TAG);
+    return same_tag(imb->tag, tag);
 }
 
 static void dispose(bw_cipher *cipher)
 {
     bw_imb *imb = (bw_imb *)cipher;
-    explicit_bzero(&imb->key, sizeof imb->key);
+    explicit_bzero(imb, sizeof *imb);
     free(imb);
 }
 
