@@ -4,7 +4,7 @@
 #   make bench          the benchmarks
 #   make lint           ruff, mypy, and the C core with warnings as errors
 #   make wheel          sdist and wheel in dist/
-#   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS=tests/core)
+#   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
 #   make test-pythons   the abi3 wheel on every CPython >= 3.11 that is found
 #   make clean
 
@@ -13,7 +13,7 @@ CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := .build
-SANITIZE_TESTS ?= tests/core
+SANITIZE_TESTS ?= tests/core tests/crypto
 PYTEST_OPTIONS ?=
 
 C_SOURCES := $(wildcard csrc/*.c)

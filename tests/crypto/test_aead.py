@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 
 import pytest
@@ -152,7 +153,12 @@ def test_a_run_shorter_than_the_ring_has_views_for_leaves_the_rest_alone(
     assert run.surroundings() == around
 
 
-SIZES = sorted({*range(300), *range(300, 65_000, 997), 4066, 4067, 4068, 16_384, 65_000})
+EDGES = {
+    edge + near for edge in (512, 768, 1024, 1536, 2048, 2304, 3072, 4096, 8192, 16_384) for near in (-16, -1, 0, 1, 16)
+}
+"""Around what code with wide registers does at once: 32, 48 and more blocks of 16 bytes."""
+
+SIZES = sorted({*range(300), *EDGES, *range(300, 65_000, 997), 4066, 4067, 4068, 65_000})
 
 
 @sweep
@@ -166,6 +172,40 @@ def test_packets_of_every_size_up_to_the_largest_are_sealed_and_opened_as_the_st
         assert run.packets() == run.sealed(name), payload
         assert aead.open_run(*run.arguments, 1) == 1
         assert run.payload(0) == run.plains[0]
+
+
+@sweep
+@given(
+    key=st.binary(min_size=32, max_size=32),
+    header=st.binary(min_size=12, max_size=12),
+    payload=st.one_of(st.integers(0, 2000), st.integers(0, 65_000)),
+    seed=st.randoms(use_true_random=False),
+    harm=st.none() | st.integers(0, 1 << 32),
+)
+@settings(max_examples=60, deadline=None)
+def test_random_packets_of_any_size_are_sealed_and_opened_as_the_standard_says(
+    ring: BufferRing,
+    name: str,
+    backend: str,
+    key: bytes,
+    header: bytes,
+    payload: int,
+    seed: random.Random,
+    harm: int | None,
+) -> None:
+    key = key[: len(KEYS[name])]
+    cipher = ChaCha20Poly1305(key) if name == "chacha20-poly1305" else AESGCM(key)
+    view, size = ring.views[0], payload + DATA_OVERHEAD
+    plain, head = seed.randbytes(payload), bytes([DATA]) + header
+    view[:size] = head + plain + seed.randbytes(TAG)
+    aead = make_aead(name, key, backend)
+    aead.seal_run(ring, 0, 0, size, 1, size)
+    assert bytes(view[:size]) == head + cipher.encrypt(header, plain, head)
+    if harm is not None:
+        view[harm // 8 % size] ^= 1 << harm % 8
+    assert aead.open_run(ring, 0, 0, size, 1, size, 1) == (harm is None)
+    if harm is None:
+        assert bytes(view[13 : size - TAG]) == plain
 
 
 @sweep
