@@ -1,6 +1,8 @@
 /*
- * aead.c: runs to be sealed or opened are checked here and handed to the back end that holds the key. The back ends are
- * the files aead_*.c.
+ * aead.c: runs to be sealed or opened are checked here, cut into packets, and handed to the back end that holds the key.
+ * The back ends are the files aead_*.c.
+ *
+ * A packet whose tag does not verify is wiped, so that nobody can take unverified bytes for plaintext.
  */
 #include "aead.h"
 
@@ -23,10 +25,18 @@ int32_t bw_seal_run(bw_cipher *cipher, bw_ring *ring, uint32_t slot, uint32_t st
                     uint32_t last)
 {
     uint8_t *packet = run_at(ring, slot, start, size, count, last);
-    return cipher && packet ? cipher->calls->seal(cipher, packet, size, count, last) : -EINVAL;
+    if (!cipher || !packet)
+        return -EINVAL;
+    for (uint32_t i = 0; i < count; i++, packet += size) {
+        const uint32_t payload = (i + 1 == count ? last : size) - (BW_HEADER + BW_TAG);
+        uint8_t *body = packet + BW_HEADER;
+        const int32_t error = cipher->calls->seal(cipher, packet + 1, packet, BW_HEADER, body, payload, body + payload);
+        if (error)
+            return error;
+    }
+    return 0;
 }
 
-/* The mask counts no packet that the run does not have. */
 static int32_t open_run(bw_cipher *cipher, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
                         uint32_t last, uint64_t mask, uint64_t *opened)
 {
@@ -34,8 +44,20 @@ static int32_t open_run(bw_cipher *cipher, bw_ring *ring, uint32_t slot, uint32_
     *opened = 0;
     if (!cipher || !packet)
         return -EINVAL;
-    mask &= UINT64_MAX >> (BW_RUN_PACKETS - count);
-    return cipher->calls->open(cipher, packet, size, count, last, mask, opened);
+    for (uint32_t i = 0; i < count; i++, packet += size) {
+        if (!(mask >> i & 1))
+            continue;
+        const uint32_t payload = (i + 1 == count ? last : size) - (BW_HEADER + BW_TAG);
+        uint8_t *body = packet + BW_HEADER;
+        const int32_t verified = cipher->calls->open(cipher, packet + 1, packet, BW_HEADER, body, payload, body + payload);
+        if (verified < 0)
+            return verified;
+        if (verified)
+            *opened |= UINT64_C(1) << i;
+        else
+            memset(body, 0, payload);
+    }
+    return 0;
 }
 
 uint64_t bw_open_run(bw_cipher *cipher, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,

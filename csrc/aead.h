@@ -1,9 +1,8 @@
 /*
  * aead.h: what a back end of packet protection is to aead.c.
  *
- * A back end makes ciphers: structs that begin with a bw_cipher, whose calls point to its functions. They are given runs
- * that were checked: `count` packets (1 to 64) of `size` bytes side by side, the last of `last` bytes, none shorter than
- * header and tag.
+ * A back end makes ciphers: structs that begin with a bw_cipher, whose calls point to its functions. Those do one packet
+ * each, in place, with a nonce of 12 bytes and a tag of BW_TAG. They check nothing: aead.c did.
  */
 #ifndef BW_AEAD_H
 #define BW_AEAD_H
@@ -11,13 +10,14 @@
 #include "internal.h"
 
 typedef struct {
-    /* 0, or -ENOMEM or -EIO. */
-    int32_t (*seal)(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last);
+    /* Ciphertext takes the place of body[0..size), and the tag is written. 0, or -ENOMEM or -EIO. */
+    int32_t (*seal)(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                    uint32_t size, uint8_t *tag);
 
-    /* Sets the bits in *opened (0 at first) of those packets of `mask` that verify and wipes the payload of the others of
-     * `mask`; 0, or -ENOMEM before anything was touched. */
-    int32_t (*open)(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last, uint64_t mask,
-                    uint64_t *opened);
+    /* 1: the tag verified, compared in constant time, and body is plaintext; 0: it did not, and body is garbage, to be wiped;
+     * or -ENOMEM before anything was touched. */
+    int32_t (*open)(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                    uint32_t size, const uint8_t *tag);
 
     /* Wipes the key and frees everything, the struct itself, too. */
     void (*dispose)(bw_cipher *cipher);

@@ -3,8 +3,7 @@
  * needed to build, and where it is absent nothing is lost but speed.
  *
  * Only the EVP calls below are used; their signatures have been stable since OpenSSL 1.1 and the ABI is named by the
- * library's soname. Tags are compared by EVP_DecryptFinal_ex, in constant time. A packet whose tag does not verify is
- * wiped, so that nobody can take unverified bytes for plaintext.
+ * library's soname. Tags are compared by EVP_DecryptFinal_ex, in constant time.
  */
 #include "aead.h"
 
@@ -105,60 +104,36 @@ static bool ready(bw_evp *evp, evp_ctx **ctx, int (*init)(evp_ctx *, const evp_c
     return true;
 }
 
-/* One packet in place: header, payload, tag. */
-static bool seal_packet(const bw_evp *evp, uint8_t *packet, int payload)
-{
-    const bw_libcrypto *lib = evp->lib;
-    int n = 0;
-    uint8_t *body = packet + BW_HEADER;
-    return lib->encrypt_init(evp->seal, NULL, NULL, NULL, packet + 1) == 1
-        && lib->encrypt_update(evp->seal, NULL, &n, packet, BW_HEADER) == 1
-        && (payload == 0 || lib->encrypt_update(evp->seal, body, &n, body, payload) == 1)
-        && lib->encrypt_final(evp->seal, body + payload, &n) == 1
-        && lib->ctx_ctrl(evp->seal, CTRL_GET_TAG, BW_TAG, body + payload) == 1;
-}
-
-static bool open_packet(const bw_evp *evp, uint8_t *packet, int payload)
-{
-    const bw_libcrypto *lib = evp->lib;
-    int n = 0;
-    uint8_t *body = packet + BW_HEADER;
-    uint8_t rest[BW_TAG];
-    if (lib->decrypt_init(evp->open, NULL, NULL, NULL, packet + 1) == 1
-        && lib->decrypt_update(evp->open, NULL, &n, packet, BW_HEADER) == 1
-        && (payload == 0 || lib->decrypt_update(evp->open, body, &n, body, payload) == 1)
-        && lib->ctx_ctrl(evp->open, CTRL_SET_TAG, BW_TAG, body + payload) == 1
-        && lib->decrypt_final(evp->open, rest, &n) == 1)
-        return true;
-    memset(body, 0, (size_t)payload);
-    return false;
-}
-
-static int32_t seal(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last)
+static int32_t seal(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                    uint32_t size, uint8_t *tag)
 {
     bw_evp *evp = (bw_evp *)cipher;
-    if (!ready(evp, &evp->seal, evp->lib->encrypt_init))
+    const bw_libcrypto *lib = evp->lib;
+    if (!ready(evp, &evp->seal, lib->encrypt_init))
         return -ENOMEM;
-    for (uint32_t i = 0; i < count; i++, packet += size) {
-        const uint32_t bytes = i + 1 == count ? last : size;
-        if (!seal_packet(evp, packet, (int)(bytes - BW_HEADER - BW_TAG)))
-            return -EIO;
-    }
-    return 0;
+    int n = 0;
+    return lib->encrypt_init(evp->seal, NULL, NULL, NULL, nonce) == 1
+            && (aad_size == 0 || lib->encrypt_update(evp->seal, NULL, &n, aad, (int)aad_size) == 1)
+            && (size == 0 || lib->encrypt_update(evp->seal, body, &n, body, (int)size) == 1)
+            && lib->encrypt_final(evp->seal, tag, &n) == 1 && lib->ctx_ctrl(evp->seal, CTRL_GET_TAG, BW_TAG, tag) == 1
+        ? 0 : -EIO;
 }
 
-static int32_t open(bw_cipher *cipher, uint8_t *packet, uint32_t size, uint32_t count, uint32_t last, uint64_t mask,
-                    uint64_t *opened)
+static int32_t open(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                    uint32_t size, const uint8_t *tag)
 {
     bw_evp *evp = (bw_evp *)cipher;
-    if (!ready(evp, &evp->open, evp->lib->decrypt_init))
+    const bw_libcrypto *lib = evp->lib;
+    if (!ready(evp, &evp->open, lib->decrypt_init))
         return -ENOMEM;
-    for (uint32_t i = 0; i < count; i++, packet += size) {
-        const uint32_t bytes = i + 1 == count ? last : size;
-        if ((mask >> i & 1) && open_packet(evp, packet, (int)(bytes - BW_HEADER - BW_TAG)))
-            *opened |= UINT64_C(1) << i;
-    }
-    return 0;
+    int n = 0;
+    uint8_t expected[BW_TAG], rest[BW_TAG];
+    memcpy(expected, tag, sizeof expected);   /* the control call takes no const */
+    return lib->decrypt_init(evp->open, NULL, NULL, NULL, nonce) == 1
+        && (aad_size == 0 || lib->decrypt_update(evp->open, NULL, &n, aad, (int)aad_size) == 1)
+        && (size == 0 || lib->decrypt_update(evp->open, body, &n, body, (int)size) == 1)
+        && lib->ctx_ctrl(evp->open, CTRL_SET_TAG, BW_TAG, expected) == 1
+        && lib->decrypt_final(evp->open, rest, &n) == 1;
 }
 
 static void dispose(bw_cipher *cipher)

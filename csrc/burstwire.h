@@ -296,6 +296,17 @@ const char *bw_libcrypto_version(const bw_libcrypto *lib);  /* for people */
 bw_cipher *bw_libcrypto_cipher(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size);
                                                             /* NULL: wrong numbers, or no memory */
 
+/* --- aead_ipsecmb.c: Intel's multi-buffer library, opened at run time ----------------------------------------------- */
+
+typedef struct bw_ipsecmb bw_ipsecmb;
+
+uint32_t bw_ipsecmb_major(void);                            /* of the header this was built with; 0: without, so it is absent */
+bw_ipsecmb *bw_ipsecmb_open(const char *file);              /* NULL: absent, of another major version, or not for this processor */
+void bw_ipsecmb_close(bw_ipsecmb *lib);                     /* after the last cipher of it was freed */
+const char *bw_ipsecmb_version(const bw_ipsecmb *lib);      /* for people */
+bw_cipher *bw_ipsecmb_cipher(const bw_ipsecmb *lib, uint32_t aead, const uint8_t *key, uint32_t key_size);
+                                                            /* NULL: wrong numbers, or no memory */
+
 /* cdef end */
 
 _Static_assert(sizeof(bw_run) == 80, "bw_run is 80 bytes on both sides");

@@ -8,7 +8,8 @@ Opening has one try: what fails to verify is destroyed.
 
 Which back end is the fastest differs by machine, by the library's version and by the size of the packets (a call into
 cryptography costs more, its bulk speed is higher than that of an older libcrypto), so it is measured, once in a process
-for each packet protection, on small and on large packets; that takes less than a millisecond.
+for each packet protection, on small and on large packets. To open the libraries takes about a millisecond, to measure
+them another one or two the first time.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from functools import cache
 from time import perf_counter_ns
 from typing import Final, Protocol
 
+import cryptography
+from cryptography.hazmat.backends.openssl import backend as openssl
+
 from burstwire.core.ring import BufferRing
-from burstwire.crypto import aead_libcrypto
+from burstwire.crypto import aead_ipsecmb, aead_libcrypto
 from burstwire.crypto.aead_cryptography import CryptographyAead
+from burstwire.crypto.aead_ipsecmb import IpsecMbAead
 from burstwire.crypto.aead_libcrypto import LibcryptoAead
 from burstwire.errors import ConfigError
 
-__all__ = ["Aead", "backends", "check_backend", "fastest", "make_aead"]
+__all__ = ["Aead", "backends", "check_backend", "fastest", "make_aead", "versions"]
 
 LARGE: Final = 4096
 """Bytes of a packet from which on it counts as large: between the two sizes that are measured."""
@@ -99,12 +104,24 @@ _KEY_SIZES: Final = {"aes-128-gcm": 16, "aes-256-gcm": 32, "chacha20-poly1305": 
 _BACKENDS: Final[dict[str, Callable[[str, bytes], Aead]]] = {
     "cryptography": CryptographyAead,
     "libcrypto": LibcryptoAead,
+    "ipsec-mb": IpsecMbAead,
 }
 
 
 def backends() -> tuple[str, ...]:
     """The back ends present on this machine."""
-    return ("cryptography", "libcrypto") if aead_libcrypto.present() else ("cryptography",)
+    present = {"cryptography": True, "libcrypto": aead_libcrypto.present(), "ipsec-mb": aead_ipsecmb.present()}
+    return tuple(name for name in _BACKENDS if present[name])
+
+
+def versions() -> dict[str, str]:
+    """What does the work of each back end present, for people."""
+    text = {
+        "cryptography": f"{cryptography.__version__} with {openssl.openssl_version_text()}",
+        "libcrypto": aead_libcrypto.version(),
+        "ipsec-mb": aead_ipsecmb.version(),
+    }
+    return {name: text[name] for name in backends()}
 
 
 @cache
