@@ -91,12 +91,13 @@ int32_t bw_parse(bw_ring *ring, bw_batch *batch, uint32_t slot, uint32_t start, 
 
 /* --- packet.c: streams to packets and back ----------------------------------------------------------------------- */
 
-/* Frame one range of a stream's send ring as `count` unsealed DATA packets, each with one STREAM frame. */
+/* Frame one range of a stream's send ring as `count` DATA packets, each with one STREAM frame, and seal them. */
 typedef struct {
     uint64_t counter;      /* of the first packet */
     uint64_t offset;       /* stream offset of the first byte */
     uint64_t src;          /* address of the send ring */
     uint64_t src_mask;     /* its size - 1; the size is a power of two */
+    uint64_t cipher;       /* address of a bw_cipher that lives until the call returned; 0: they are left unsealed */
     uint32_t cid;
     uint32_t stream;       /* below 2^30: written as a 4-byte varint */
     uint32_t slot;
@@ -105,7 +106,8 @@ typedef struct {
     uint16_t size;         /* bytes of each packet, tag included */
     uint16_t count;
     uint8_t fin;           /* the last packet's frame carries FIN */
-    uint8_t pad[7];
+    uint8_t pad[3];
+    int32_t error;         /* out: 0, -EINVAL: the row breaks a rule, or why it was not sealed */
 } bw_fill;
 
 /* Copy the stream bytes of an opened run to its receive ring. */
@@ -127,8 +129,9 @@ typedef struct {
     uint64_t taken;        /* out: packets that held nothing but the expected frame and were copied */
 } bw_gather;
 
-/* Both work row by row and return how many rows were done: fewer than count means that the next row breaks a rule. */
-int32_t bw_fill_runs(bw_ring *ring, const bw_fill *rows, uint32_t count);
+/* Both work row by row and return how many rows were done: fewer than count means that the next row breaks a rule, or was
+ * not sealed: then nothing of the table may be sent, and the counters of all its rows are used up. */
+int32_t bw_fill_runs(bw_ring *ring, bw_fill *rows, uint32_t count);
 int32_t bw_gather_runs(bw_ring *ring, bw_gather *rows, uint32_t count);
 
 /* --- socket.c, send.c, recv.c ------------------------------------------------------------------------------------ */
@@ -311,10 +314,11 @@ bw_cipher *bw_ipsecmb_cipher(const bw_ipsecmb *lib, uint32_t aead, const uint8_t
 
 _Static_assert(sizeof(bw_run) == 80, "bw_run is 80 bytes on both sides");
 _Static_assert(sizeof(bw_train) == 72, "bw_train is 72 bytes on both sides");
-_Static_assert(sizeof(bw_fill) == 64, "bw_fill is 64 bytes on both sides");
+_Static_assert(sizeof(bw_fill) == 72, "bw_fill is 72 bytes on both sides");
 _Static_assert(sizeof(bw_gather) == 80, "bw_gather is 80 bytes on both sides");
 _Static_assert(sizeof(bw_protect) == 48, "bw_protect is 48 bytes on both sides");
 _Static_assert(offsetof(bw_run, path) == 32 && offsetof(bw_train, path) == 24, "no hidden padding before a path");
+_Static_assert(offsetof(bw_fill, error) == 68, "no hidden padding in bw_fill");
 _Static_assert(offsetof(bw_gather, taken) == 72, "no hidden padding in bw_gather");
 _Static_assert(offsetof(bw_protect, error) == 40, "no hidden padding in bw_protect");
 

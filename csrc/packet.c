@@ -1,12 +1,12 @@
 /*
- * packet.c: headers to runs, stream ranges to packets, packets to stream ranges. No cryptography: what bw_gather_runs reads
- * was opened before.
+ * packet.c: headers to runs, stream ranges to packets, packets to stream ranges. Packets are sealed as soon as they are framed,
+ * while they lie in the first cache; what bw_gather_runs reads was opened before.
  *
  * A DATA packet: 0x10, connection id u32, counter u64, ciphertext, 16-byte tag. In a run of stream data the plaintext is one
  * STREAM frame (RFC 9000 §19.8) without a length: type 0x0c (0x0d with FIN), stream id as a 4-byte varint, offset as an
  * 8-byte varint, data to the end. So all headers have the same size and packet i carries offset + i * (size - 42).
  */
-#include "internal.h"
+#include "aead.h"
 
 #define STREAM_OFF 0x0cu
 #define STREAM_OFF_FIN 0x0du
@@ -147,14 +147,16 @@ static void to_ring(uint8_t *ring, uint64_t mask, uint64_t offset, const uint8_t
     }
 }
 
-int32_t bw_fill_runs(bw_ring *ring, const bw_fill *rows, uint32_t count)
+int32_t bw_fill_runs(bw_ring *ring, bw_fill *rows, uint32_t count)
 {
     if (!ring)
         return -EBADF;
     for (uint32_t r = 0; r < count; r++) {
-        const bw_fill *row = &rows[r];
-        if (!fill_ok(ring, row))
+        bw_fill *row = &rows[r];
+        row->error = fill_ok(ring, row) ? 0 : -EINVAL;
+        if (row->error)
             return (int32_t)r;
+        bw_cipher *cipher = (bw_cipher *)(uintptr_t)row->cipher;
         const uint8_t *src = (const uint8_t *)(uintptr_t)row->src;
         const uint32_t payload = row->size - (uint32_t)BW_RUN_OVERHEAD;
         uint8_t *p = bw_slot(ring, row->slot) + row->start;
@@ -171,6 +173,13 @@ int32_t bw_fill_runs(bw_ring *ring, const bw_fill *rows, uint32_t count)
             bw_put64(p + 18, offset | VARINT8);
             if (n > 0)
                 from_ring(p + BW_HEADER + BW_STREAM_HEADER, src, row->src_mask, offset, n);
+            if (cipher) {
+                uint8_t *body = p + BW_HEADER;
+                const uint32_t size = n + BW_STREAM_HEADER;
+                row->error = cipher->calls->seal(cipher, p + 1, p, BW_HEADER, body, size, body + size);
+                if (row->error)
+                    return (int32_t)r;
+            }
             offset += n;
             left -= n;
             p += row->size;

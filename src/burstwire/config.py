@@ -88,8 +88,8 @@ class Config:
     max_ack_delay: float = 0.005
     max_message_size: int = 16 * MIB
     send_buffer: int = 4 * MIB
-    stream_window: int = 2 * MIB
-    connection_window: int = 4 * MIB
+    stream_window: int = 4 * MIB
+    connection_window: int = 8 * MIB
     max_streams: int = 128
     max_datagrams: int = 256
     max_connections: int = 100_000
@@ -98,7 +98,7 @@ class Config:
     cookie_threshold: int = 500
     receive_slots: int = 16
     send_slots: int = 16
-    trains_per_wakeup: int = 8
+    trains_per_wakeup: int = 12
     socket_receive_buffer: int = 4 * MIB
     socket_send_buffer: int = 4 * MIB
     socket_backend: str = "auto"

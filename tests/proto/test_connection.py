@@ -383,7 +383,7 @@ def sneak(pair: Pair, frame: bytes, path: bytes | None = None) -> int:
     ("frame", "code"),
     [
         (f.encode_ack([(0, 5000)], 0), TransportCode.PROTOCOL_VIOLATION),
-        (f.encode_stream(4, 3 * MIB, b"x"), TransportCode.FLOW_CONTROL_ERROR),
+        (f.encode_stream(4, Config().stream_window, b"x"), TransportCode.FLOW_CONTROL_ERROR),
         (f.encode_stream(4 * 1000, 0, b"x"), TransportCode.STREAM_LIMIT_ERROR),
         (f.encode_stream(6, 0, b"x"), TransportCode.STREAM_LIMIT_ERROR),
         (f.encode_stream(5, 0, b"x"), TransportCode.STREAM_STATE_ERROR),

@@ -36,7 +36,7 @@ __all__ = [
 
 RUN = Struct("=QIIIHHHBB4x48s")
 TRAIN = Struct("=IIIHBBIi48s")
-FILL = Struct("=QQQQIIIIIHHB7x")
+FILL = Struct("=QQQQQIIIIIHHB3xi")
 GATHER = Struct("=QQQQQQIIIHHHB5xQ")
 PROTECT = Struct("=QQQIIHHH2xi4x")
 
@@ -55,6 +55,7 @@ _TRAIN_ERRORS = Struct("=20xi48x")
 _GATHER_RESULT = Struct("=B5xQ")
 _GATHER_RESULT_AT = 66
 _GATHER_RESULTS = Struct("=66xB5xQ")
+_FILL_ERROR = Struct("=68xi")
 _PROTECT_RESULTS = Struct("=16xQ16xi4x")
 
 
@@ -189,7 +190,10 @@ class TrainTable:
 
 
 class FillTable:
-    """Ranges of send rings to be framed as unsealed runs, in one C call."""
+    """Ranges of send rings to be framed as runs, and to be sealed if a C cipher is named, in one C call.
+
+    Rows name ciphers by address, as those of a `ProtectTable` do.
+    """
 
     def __init__(self, capacity: int = 256) -> None:
         self.capacity = capacity
@@ -214,12 +218,14 @@ class FillTable:
         size: int,
         count: int,
         fin: int,
+        cipher: int = 0,
     ) -> int:
         """`length` bytes from stream offset `offset` on become `count` packets of `size` bytes (42 of them
         overhead).
 
         src and src_mask are the `address` and `mask` of a `StreamRing`, which must live until `run`. The last
-        packet is as short as its data. Returns the row; raises `IndexError` when the table is full.
+        packet is as short as its data. cipher is the `handle` of an `Aead`; 0 leaves the packets unsealed. Returns
+        the row; raises `IndexError` when the table is full.
         """
         row = self.count
         if row >= self.capacity:
@@ -231,6 +237,7 @@ class FillTable:
             offset,
             src,
             src_mask,
+            cipher,
             cid,
             stream,
             slot,
@@ -239,18 +246,34 @@ class FillTable:
             size,
             count,
             fin,
+            0,
         )
         self.count = row + 1
         return row
 
     def run(self, ring: BufferRing) -> None:
-        """Write all packets but for their tags.
+        """Write all packets; those without a cipher but for their tags.
 
-        Raises `ValueError` naming the first row that breaks a rule; the rows before it were written.
+        Raises `ValueError` naming the first row that breaks a rule (the rows before it were written), or `CryptoError`
+        when a library failed to seal. Then nothing of the table may be sent, and the counters of all its rows are used
+        up.
         """
         done = lib.bw_fill_runs(ring.handle, self._rows, self.count)
-        if done != self.count:
-            raise ValueError(_refusal("fill", ring, done, FILL, self._view))
+        if done == self.count:
+            return
+        if done >= 0:
+            error = _FILL_ERROR.unpack_from(self._view, done * FILL.size)[0]
+            if error != -errno.EINVAL:
+                raise CryptoError(f"fill row {done} was not sealed: {describe(error)}")
+            # Without addresses, which tell nobody anything.
+            _, offset, *_, stream, slot, start, length, size, count, fin, _ = FILL.unpack_from(
+                self._view, done * FILL.size
+            )
+            raise ValueError(
+                f"fill row {done} breaks a rule: {length} bytes of stream {stream} from {offset} on as {count} "
+                f"packets of {size} bytes, fin {fin}, at {start} in slot {slot}"
+            )
+        raise ValueError(_refusal("fill", ring, done, FILL, self._view))
 
 
 class GatherTable:

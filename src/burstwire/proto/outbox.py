@@ -141,15 +141,24 @@ class Outbox:
         The caller asked `run_room` or `flight_room` before and asks for no more than it said.
         """
         chunk = length // count
+        aead = aead.for_size(size)
+        cipher = aead.handle
+        if cipher:
+            self._ciphers.append(aead)
+        address, mask = source.address, source.mask
+        fill = self._fills.append
+        full = min(MAX_SEGMENTS, MAX_TRAIN // size)
+        joins = self._joins(path, size, ecn) and size == self._segment
         while count:
-            if not (self._joins(path, size, ecn) and size == self._segment):
+            if not joins:
                 self._begin(path, size, ecn, fresh=True)
             start = self._used
-            n = min(count, MAX_SEGMENTS - self._packets, (self._end - start) // size)
-            self._fills.append(
-                counter, offset, source.address, source.mask, cid, stream_id, self._slot, start, n * chunk, size, n, 0
-            )
-            self._seal(aead, start, size, n)
+            room = min(MAX_SEGMENTS - self._packets, (self._end - start) // size) if joins else full
+            n = count if count < room else room
+            joins = False
+            fill(counter, offset, address, mask, cid, stream_id, self._slot, start, n * chunk, size, n, 0, cipher)
+            if not cipher:
+                self._seals.append((aead, self._slot, start, size, n))
             self._used = start + size * n
             self._packets += n
             counter += n
@@ -265,11 +274,13 @@ class Outbox:
                 raise RuntimeError("the send ring is exhausted: a packet was added without asking for room")
             self._leased.append(slot)
             self._slot = slot
-            self._used = 0
+            self._used = self._start = 0
+            self._end = MAX_TRAIN
+        else:
+            self._start = self._used
+            self._end = min(self._start + MAX_TRAIN, self.ring.slot_size)
         self._path = path
         self._ecn = ecn
-        self._start = self._used
-        self._end = min(self._start + MAX_TRAIN, self.ring.slot_size)
         self._segment = size
         self._open = True
 
