@@ -5,7 +5,9 @@ A `Contest` runs all alternatives of a group once in each round and keeps the me
 a benchmark of its own, with its share of the result in `extra_info`:
 
 - the figure itself, under the name that the contest gives it (`ns_per_nonce`), and `rounds`;
-- `ratio` (how many times as fast as the base), `ratio_to` (the base's name), and `target` where there is one.
+- `ratio` (how many times as fast as the base) and `ratio_to` (the base's name);
+- `target`, the least ratio that we want, and `claimed`, the ratio that the design we started from claims, where there
+  is one.
 
 With `--benchmark-disable` every alternative does a small amount once, checks it, and measures nothing.
 """
@@ -46,7 +48,7 @@ class Contest:
         base: the one that the others are compared with.
         count: how often a way does its work in one round; quick_count with `--benchmark-disable`.
         scale: the figure is seconds x scale / count; with `rate` it is count x scale / seconds.
-        targets: least ratios, by the alternative's name.
+        targets: least ratios that we want, by the alternative's name. claims: ratios claimed by others.
     """
 
     def __init__(
@@ -62,9 +64,10 @@ class Contest:
         rate: bool = False,
         rounds: int = 15,
         targets: dict[str, float] | None = None,
+        claims: dict[str, float] | None = None,
     ) -> None:
-        if base not in ways or (targets or {}).keys() - ways.keys():
-            raise ValueError(f"{group}: base and targets must be among {', '.join(ways)}")
+        if {base, *(targets or {}), *(claims or {})} - ways.keys():
+            raise ValueError(f"{group}: base, targets and claims must be among {', '.join(ways)}")
         self.group = group
         self.figure = figure
         self.ways = ways
@@ -75,6 +78,7 @@ class Contest:
         self._scale = scale
         self._rounds = rounds
         self._targets = targets or {}
+        self._claims = claims or {}
         self._seconds: dict[str, list[float]] = {}
 
     def __str__(self) -> str:
@@ -97,13 +101,13 @@ class Contest:
         seconds = median(self.measured()[name])
         return self._count * self._scale / seconds if self.rate else seconds * self._scale / self._count
 
-    def ratio(self, name: str) -> float:
-        """How many times as fast as the base: the median of the rounds' ratios."""
+    def ratio(self, name: str, base: str | None = None) -> float:
+        """How many times as fast as the base, or another: the median of the rounds' ratios."""
         measured = self.measured()
-        return median(base / own for base, own in zip(measured[self.base], measured[name], strict=True))
+        return median(other / own for other, own in zip(measured[base or self.base], measured[name], strict=True))
 
     def report(self, benchmark: Any, name: str, **extra: Any) -> None:
-        """Let `benchmark` be the row of the alternative `name`."""
+        """Let `benchmark` be the row of the alternative `name`, with `extra` beside its figures."""
         benchmark.group = self.group
         way = self.ways[name]
         if benchmark.disabled:
@@ -121,8 +125,24 @@ class Contest:
                 **extra,
             }
         )
-        if name in self._targets:
-            benchmark.extra_info["target"] = self._targets[name]
+        for key, known in (("target", self._targets), ("claimed", self._claims)):
+            if name in known:
+                benchmark.extra_info[key] = known[name]
+
+    def only(self, *names: str, rounds: int) -> Contest:
+        """A smaller contest among some of the ways and the base."""
+        ways = {name: way for name, way in self.ways.items() if name in (self.base, *names)}
+        return Contest(
+            self.group,
+            self.figure,
+            ways,
+            base=self.base,
+            count=self._count,
+            quick_count=self._quick_count,
+            scale=self._scale,
+            rate=self.rate,
+            rounds=rounds,
+        )
 
     @staticmethod
     def rows(*contests: Contest) -> list[tuple[Contest, str]]:
