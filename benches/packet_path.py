@@ -21,7 +21,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from statistics import median
-from typing import Any
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -273,7 +272,8 @@ def _table(report: Report, rounds: int) -> None:
     table.add("as fast as before", *[cell for total in totals.values() for cell in (f"{before / total:.1f}x", "")], "")
     table.notes += [f"{name}: {path.about}" for name, path in paths.items()]
     table.notes += [
-        f"AES-128-GCM; medians of {rounds} rounds; {BEFORE}: {QUEUES} queues of {CAPACITY}, msgpack with {len(ACKS)} acks,"
+        f"AES-128-GCM; medians of {rounds} rounds",
+        f"{BEFORE}: {QUEUES} queues of {CAPACITY}, msgpack with {len(ACKS)} acks,"
         " os.urandom, AESGCM.encrypt into new bytes, sendto",
         "by the run: no channel, C framing, counters, sealed in place, one send with GSO",
         "claimed: measured in Rust, on another machine",
