@@ -8,6 +8,7 @@ A level file says what it measured in the `extra_info` of its benchmarks: any nu
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benches.contest import QUICK
 from benches.harness import ROOT, BenchError
 from benches.report import Better, Report, Table, say
 
@@ -28,7 +30,7 @@ TIMEOUT = 600.0
 
 FOLDER = ROOT / "benches"
 
-WORDS = frozenset({"way", "ratio", "ratio_to", "rounds", "target"})
+WORDS = frozenset({"way", "ratio", "ratio_to", "rounds", "target", "claimed"})
 """Keys of `extra_info` that are no figures."""
 
 FEW = 100
@@ -58,7 +60,8 @@ class Bench:
         seconds: its time, a median for each run, or each round where there were few.
         figures: what it says it measured, a value for each run.
         ratios: how many times as fast as `ratio_to`, for each run; empty when it is compared with nothing.
-        target: the least ratio that is to be reached.
+        target: the least ratio that is to be reached. claimed: the one that the design claims.
+        words: what else it says, e.g. its AEAD back end.
     """
 
     group: str
@@ -68,11 +71,17 @@ class Bench:
     ratios: list[float] = field(default_factory=list)
     ratio_to: str = ""
     target: float | None = None
+    claimed: float | None = None
+    words: dict[str, str] = field(default_factory=dict)
 
     @property
     def figure(self) -> tuple[str, list[float]]:
         """The name and rounds of what stands first."""
         for name, rounds in self.figures.items():
+            if len(rounds) == 1 < len(self.seconds):  # one figure for all rounds: each round's share of it
+                middle = median(self.seconds)
+                shares = [middle / each if better(name) == "more" else each / middle for each in self.seconds]
+                return name, [rounds[0] * share for share in shares]
             return name, rounds
         return "µs_a_call", [value * 1e6 for value in self.seconds]
 
@@ -95,8 +104,11 @@ def _pytest(stem: str, *, quick: bool) -> list[dict[str, Any]]:
             f"--benchmark-json={output}", f"--benchmark-max-time={0.02 if quick else 0.25}",
             f"--benchmark-min-rounds={3 if quick else 5}", "--benchmark-warmup=off", "--benchmark-disable-gc",
         ]  # fmt: skip
+        environment = {**os.environ, **({QUICK: "1"} if quick else {})}
         try:
-            done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+            done = subprocess.run(
+                command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            )
         except subprocess.TimeoutExpired:
             raise BenchError(f"{stem} took more than {TIMEOUT:g} s") from None
         if done.returncode:
@@ -118,12 +130,17 @@ def _add(bench: Bench, raw: dict[str, Any]) -> None:
     data = stats.get("data") or []
     bench.seconds += data if 1 < len(data) <= FEW else [stats["median"]]
     for name, value in extra.items():
-        if name not in WORDS and isinstance(value, int | float) and not isinstance(value, bool):
+        if name in WORDS:
+            continue
+        if isinstance(value, int | float) and not isinstance(value, bool):
             bench.figures.setdefault(name, []).append(float(value))
+        else:
+            bench.words[name] = str(value)
     if "ratio" in extra:
         bench.ratios.append(float(extra["ratio"]))
         bench.ratio_to = str(extra["ratio_to"])
     bench.target = extra.get("target", bench.target)
+    bench.claimed = extra.get("claimed", bench.claimed)
 
 
 def better(figure: str) -> Better:
@@ -164,12 +181,18 @@ def _one(report: Report, stem: str, *, quick: bool) -> None:
 
 
 def _others(bench: Bench) -> Iterator[str]:
+    if bench.claimed is not None:
+        yield f"claimed {bench.claimed:g}x" if isinstance(bench.claimed, int | float) else f"claimed {bench.claimed}"
     for name, rounds in list(bench.figures.items())[1:]:
-        yield f"{name.replace('_', ' ')} {median(rounds):,.4g}"
+        value = median(rounds)
+        shown = f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"
+        yield f"{name.replace('_', ' ')} {shown}"
+    for name, words in bench.words.items():
+        yield f"{name.replace('_', ' ')} {words}"
 
 
 def _title(stem: str) -> str:
     """The first sentence of the file's docstring."""
     text = (FOLDER / f"{stem}.py").read_text(encoding="utf-8")
-    found = re.match(r'"""(.*?[.:])(\s|""")', text, re.S)
-    return " ".join(found[1].rstrip(".:").split()) if found else stem
+    found = re.match(r'"""(.*?\.)(\s|""")', text, re.S)
+    return " ".join(found[1].rstrip(".").split()) if found else stem

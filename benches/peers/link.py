@@ -81,10 +81,6 @@ class Peer(ABC):
     async def close(self) -> None:
         """Let go of everything."""
 
-    def another(self) -> Peer:
-        """Another peer in this process with the same options: what has a socket of its own gets another."""
-        return type(self)(self.options)
-
     @classmethod
     def authenticates(cls) -> str:
         """Who is proven by a handshake, in words for a table."""

@@ -10,7 +10,6 @@ import json
 import os
 import selectors
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -36,9 +35,6 @@ def main(make: type[Peer]) -> None:
     parser = argparse.ArgumentParser(prog=f"python -m benches.peers.{make.__module__.rpartition('.')[2]}")
     parser.add_argument("--loop", choices=("asyncio", "uvloop"), default="asyncio")
     parser.add_argument("--count-calls", action="store_true", help="count C calls and selects (slows the run)")
-    parser.add_argument(
-        "--busy", action="store_true", help="a thread of pure Python runs beside the loop, all the time"
-    )
     make.arguments(parser)
     what = parser.add_subparsers(dest="what", required=True)
     what.add_parser(
@@ -50,22 +46,12 @@ def main(make: type[Peer]) -> None:
     run.add_argument("--count", type=int, required=True, help="bytes, requests, messages or handshakes")
     run.add_argument("--hash-all", action="store_true", help="hash every byte of a bulk transfer")
     run.add_argument("--syscalls", action="store_true", help="count system calls with perf, on both sides")
-    run.add_argument("--links", type=int, default=1, help="bulk over so many connections at once")
     run.add_argument("--warm", type=int, default=0, help="bulk: report how memory grew after so many bytes")
     options = parser.parse_args()
-    if options.busy:
-        threading.Thread(target=_spin, daemon=True).start()
     peer = make(options)
     work = _serve(peer) if options.what == "serve" else _run(peer, options)
     with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
         runner.run(work)
-
-
-def _spin() -> None:
-    """What an application does that computes in Python: it gives up the GIL only when the interpreter takes it away."""
-    number = 0
-    while True:
-        number = (number * 1103515245 + 12345) & 0x7FFFFFFF
 
 
 def _loop_factory(options: argparse.Namespace) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -112,7 +98,7 @@ async def _run(peer: Peer, options: argparse.Namespace) -> None:
         return
     result = await run_task(
         peer, info, options.task, options.count, hash_all=options.hash_all, syscalls=options.syscalls,
-        links=options.links, warm=options.warm,
+        warm=options.warm,
     )  # fmt: skip
     await peer.close()
     print(json.dumps(result), flush=True)

@@ -3,7 +3,6 @@ message."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 import time
@@ -194,18 +193,14 @@ async def run_task(
     *,
     hash_all: bool = False,
     syscalls: bool = False,
-    links: int = 1,
     warm: int = 0,
 ) -> Result:
     """Do one task as the client; raises `AssertionError` unless the work was done.
 
-    With `links`, bulk goes over so many connections at once, each from a socket of its own where the transport has
-    sockets of its own; with `warm`, both sides tell how much memory they took after so many bytes of it and at the end.
+    With `warm`, both sides of bulk tell by how much their memory grew between so many bytes and the end.
     """
     if task == "handshakes":
         return await _handshakes(peer, info, count)
-    if links > 1:
-        return await _crowd(peer, info, count, links)
     work = TASKS[task]
     assert work is not None
     expected = digest(count) if task == "bulk" and hash_all else ""
@@ -242,41 +237,6 @@ async def run_task(
     result["about"] = peer.about()
     await link.close()
     return result
-
-
-async def _crowd(peer: Peer, info: dict[str, Any], count: int, links: int) -> Result:
-    """Bulk over many connections at once; the rate is that of all together, from the first byte to the last."""
-    assert count % links == 0, f"{count:,} bytes do not part into {links}"
-    share = count // links
-    list(blocks(1))
-    order = {"task": "bulk", "count": share, "hash_all": False, "syscalls": False, "warm": 0}
-    others = [peer, *[peer.another() for _ in range(links - 1)]]
-    opened = [await each.connect(info) for each in others]
-    for link in opened:
-        await link.send(json.dumps(order).encode())
-        assert await link.recv() == b"go"
-    clock = time.perf_counter
-    started = clock()
-
-    async def one(link: Link) -> float:
-        await link.write_bulk(blocks(share))
-        far = json.loads(await link.recv())
-        assert far["bytes"] == share, f"{far['bytes']:,} of {share:,} bytes arrived"
-        ended = clock() - started
-        await link.send(b"bye")
-        return ended
-
-    times = await asyncio.gather(*map(one, opened))
-    seconds = max(times)
-    about = peer.about()
-    for link in opened:
-        await link.close()
-    for each in others[1:]:
-        await each.close()
-    return {
-        "task": "bulk", "count": count, "links": links, "seconds": seconds, "rate": count / seconds,
-        "first": min(times), "about": about,
-    }  # fmt: skip
 
 
 async def _handshakes(peer: Peer, info: dict[str, Any], count: int) -> Result:
