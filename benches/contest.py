@@ -4,7 +4,7 @@ pytest-benchmark measures one alternative after the other; on a shared machine a
 A `Contest` runs all alternatives of a group once in each round and keeps the median of each; every alternative is still
 a benchmark of its own, with its share of the result in `extra_info`:
 
-- the figure itself, under the name that the contest gives it (`ns_per_nonce`), and `rounds`;
+- the figure itself, under the name that the contest gives it (`ns_per_nonce`), its `values` and their number, `rounds`;
 - `ratio` (how many times as fast as the base) and `ratio_to` (the base's name);
 - `target`, the least ratio that we want, and `claimed`, the ratio that the design we started from claims, where there
   is one.
@@ -103,8 +103,19 @@ class Contest:
 
     def value(self, name: str) -> float:
         """The figure of an alternative."""
-        seconds = median(self.measured()[name])
-        return self._count * self._scale / seconds if self.rate else seconds * self._scale / self._count
+        return median(self.values(name))
+
+    def values(self, name: str) -> list[float]:
+        """The same of each round."""
+        measured = self.measured()[name]
+        return [
+            self._count * self._scale / each if self.rate else each * self._scale / self._count for each in measured
+        ]
+
+    def ratios(self, name: str) -> list[float]:
+        """How many times as fast as the base, round by round."""
+        measured = self.measured()
+        return [base / own for base, own in zip(measured[self.base], measured[name], strict=True)]
 
     def ratio(self, name: str, base: str | None = None) -> float:
         """How many times as fast as the base, or another: the median of the rounds' ratios."""
@@ -124,6 +135,7 @@ class Contest:
             {
                 "way": name,
                 self.figure: self.value(name),
+                "values": self.values(name),
                 "ratio": self.ratio(name),
                 "ratio_to": self.base,
                 "rounds": self._rounds,

@@ -28,9 +28,15 @@ __all__ = ["TABLES", "Bench", "collect", "files", "run"]
 TIMEOUT = 600.0
 """Seconds after which a level file is given up."""
 
+SLOW = ("level2_endpoints", "level3")
+"""What a quick run leaves out: minutes of whole transfers, most of which its other parts have, too."""
+
 FOLDER = ROOT / "benches"
 
-WORDS = frozenset({"way", "ratio", "ratio_to", "rounds", "target", "claimed"})
+WORDS = frozenset({"way", "ratio", "ratio_to", "rounds", "values", "target", "claimed"})
+
+SAID_ELSEWHERE = frozenset({"burstwire", "send_buffer", "cipher"})
+"""Of what a peer says about itself: what needs no repeating in every row."""
 """Keys of `extra_info` that are no figures."""
 
 FEW = 100
@@ -61,7 +67,7 @@ class Bench:
         figures: what it says it measured, a value for each run.
         ratios: how many times as fast as `ratio_to`, for each run; empty when it is compared with nothing.
         target: the least ratio that is to be reached. claimed: the one that the design claims.
-        words: what else it says, e.g. its AEAD back end.
+        words: what else it says, e.g. its AEAD back end. values: every round of the first figure, where it tells.
     """
 
     group: str
@@ -73,11 +79,14 @@ class Bench:
     target: float | None = None
     claimed: float | None = None
     words: dict[str, str] = field(default_factory=dict)
+    values: list[float] = field(default_factory=list)
 
     @property
     def figure(self) -> tuple[str, list[float]]:
         """The name and rounds of what stands first."""
         for name, rounds in self.figures.items():
+            if self.values:
+                return name, self.values
             if len(rounds) == 1 < len(self.seconds):  # one figure for all rounds: each round's share of it
                 middle = median(self.seconds)
                 shares = [middle / each if better(name) == "more" else each / middle for each in self.seconds]
@@ -130,12 +139,13 @@ def _add(bench: Bench, raw: dict[str, Any]) -> None:
     data = stats.get("data") or []
     bench.seconds += data if 1 < len(data) <= FEW else [stats["median"]]
     for name, value in extra.items():
-        if name in WORDS:
+        if name in WORDS or name in SAID_ELSEWHERE:
             continue
         if isinstance(value, int | float) and not isinstance(value, bool):
             bench.figures.setdefault(name, []).append(float(value))
         else:
             bench.words[name] = str(value)
+    bench.values += extra.get("values", [])
     if "ratio" in extra:
         bench.ratios.append(float(extra["ratio"]))
         bench.ratio_to = str(extra["ratio_to"])
@@ -152,6 +162,9 @@ def run(report: Report, *, quick: bool) -> None:
     """Measure and print every level file; one that fails does not keep the others from running."""
     broken = []
     for stem in files():
+        if quick and stem.startswith(SLOW):
+            say(f"levels: {stem} is left to the full run")
+            continue
         try:
             _one(report, stem, quick=quick)
         except BenchError as error:

@@ -157,6 +157,8 @@ class Report:
         self.tables: list[Table] = []
         self.raw: dict[str, Any] = {}
         self.figures: dict[str, Figure] = {}
+        self.seconds: dict[str, float] = {}
+        """How long each part took."""
         self.verdicts: dict[str, bool] = {}
         """Limits: one that does not hold fails the run."""
         self.targets: dict[str, bool] = {}
@@ -194,16 +196,21 @@ class Report:
         judged = {**self.targets, **self.verdicts}
         lines += [f"- {'holds' if holds else '**fails**'}: {what}" for what, holds in judged.items()]
         _replace(markdown, "\n".join(lines) + "\n")
+        _replace(folder / "report.json", self.json())
+        return [markdown, folder / "report.json"]
+
+    def json(self) -> str:
+        """Everything, as report.json has it."""
         data = {
             "machine": self.machine,
             "tables": [asdict(table) for table in self.tables],
             "figures": [asdict(figure) for figure in self.figures.values()],
+            "seconds": self.seconds,
             "verdicts": self.verdicts,
             "targets": self.targets,
             "raw": self.raw,
         }
-        _replace(folder / "report.json", json.dumps(data, indent=1) + "\n")
-        return [markdown, folder / "report.json"]
+        return json.dumps(data, indent=1) + "\n"
 
 
 def _replace(path: Path, text: str) -> None:
