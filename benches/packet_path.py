@@ -41,7 +41,7 @@ from burstwire.core import (
 )
 from burstwire.crypto.aead import backends, make_aead
 
-__all__ = ["run"]
+__all__ = ["run", "table"]
 
 RUN = 48
 """Packets: as many as one GSO train holds, 65,472 bytes."""
@@ -236,11 +236,12 @@ class ByRun(Path):
 
 def run(report: Report, *, quick: bool) -> None:
     """Measure and print both tables."""
-    _table(report, 50 if quick else 500)
+    table(report, 50 if quick else 500)
     _claims(report, 3 if quick else 9)
 
 
-def _table(report: Report, rounds: int) -> None:
+def table(report: Report, rounds: int) -> None:
+    """The steps of each way."""
     say(f"packet path: {rounds} rounds of {RUN} packets each way")
     block = os.urandom(1 << 16)
     with asyncio.Runner() as runner:
@@ -260,25 +261,25 @@ def _table(report: Report, rounds: int) -> None:
                 path.close()
     totals = {name: sum(map(path.figure, STEPS)) for name, path in paths.items()}
     columns = ["step", *[column for name in paths for column in (f"{name}, µs", "share, %")], "claimed, µs"]
-    table = Table(f"The way out of a packet of {DATAGRAM:,} bytes", columns)
+    steps = Table(f"The way out of a packet of {DATAGRAM:,} bytes", columns)
     for step in STEPS:
         cells: list[object] = []
         for name, path in paths.items():
             figure = path.figure(step)
             cells += [figure, 100 * figure / totals[name]] if figure else ["–", "–"]
-        table.add(step, *cells, CLAIMED.get(step, "–"))
-    table.add("all", *[cell for total in totals.values() for cell in (total, 100.0)], "18.1")
+        steps.add(step, *cells, CLAIMED.get(step, "–"))
+    steps.add("all", *[cell for total in totals.values() for cell in (total, 100.0)], "18.1")
     before = totals[BEFORE]
-    table.add("as fast as before", *[cell for total in totals.values() for cell in (f"{before / total:.1f}x", "")], "")
-    table.notes += [f"{name}: {path.about}" for name, path in paths.items()]
-    table.notes += [
+    steps.add("as fast as before", *[cell for total in totals.values() for cell in (f"{before / total:.1f}x", "")], "")
+    steps.notes += [f"{name}: {path.about}" for name, path in paths.items()]
+    steps.notes += [
         f"AES-128-GCM; medians of {rounds} rounds",
         f"{BEFORE}: {QUEUES} queues of {CAPACITY}, msgpack with {len(ACKS)} acks,"
         " os.urandom, AESGCM.encrypt into new bytes, sendto",
         "by the run: no channel, C framing, counters, sealed in place, one send with GSO",
         "claimed: measured in Rust, on another machine",
     ]
-    report.add(table)
+    report.add(steps)
     report.raw["packet_path"] = {
         name: {**{step: path.figure(step) for step in STEPS}, "about": path.about} for name, path in paths.items()
     }
