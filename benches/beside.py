@@ -14,7 +14,7 @@ from benches.machine import conditions_of
 from benches.peers import CATALOGUE, choose
 from benches.report import Better, Report, Table, ratio, say
 
-__all__ = ["TABLES", "run"]
+__all__ = ["run"]
 
 QUICK = ("burstwire", "asyncio TLS", "uvloop TLS", "aioquic", "ZeroMQ CURVE")
 """Those that a quick run compares."""
@@ -51,8 +51,6 @@ WORK = (
     Work("many", "peers-many", "Messages of 100 bytes, many a call", "a second"),
     Work("handshakes", "peers-handshakes", "Handshakes, one after another", "a second"),
 )
-
-TABLES = tuple(work.name for work in WORK)
 
 
 def run(report: Report, *, quick: bool) -> None:

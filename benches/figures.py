@@ -34,9 +34,7 @@ from benches.report import Better, Report, Table, say
 from burstwire.crypto import aead_libcrypto
 from burstwire.crypto.aead import backends
 
-__all__ = ["GROUPS", "TABLES", "Line", "c_pipe", "judge", "pipe", "run"]
-
-TABLES = ("figures",)
+__all__ = ["GROUPS", "Line", "c_pipe", "judge", "pipe", "run"]
 
 ROUNDS = 3
 SECONDS = 0.8

@@ -9,9 +9,7 @@ from benches.machine import conditions_of
 from benches.peers import PeerChoice, choose
 from benches.report import Report, Table, say
 
-__all__ = ["TABLES", "idle_cost", "run"]
-
-TABLES = ("memory-stream", "memory-idle")
+__all__ = ["idle_cost", "run"]
 
 RECEIVER_LIMIT = 150e6
 IDLE_LIMIT = 100e6

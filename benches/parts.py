@@ -1,12 +1,15 @@
-"""What a run of `python -m benches` consists of, in its order, and the tables that each part makes."""
+"""What a run of `python -m benches` consists of, in its order, and the tables that each part makes.
+
+Parts are imported when they run: what knows their names needs none of the packages that they need.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 
-from benches import backpressure, beside, figures, hostile, levels, memory, packet_path, pipes, relation
-from benches.report import slug
+from benches import levels
+from benches.report import Report, slug
 
 __all__ = ["PARTS", "Part", "table_names"]
 
@@ -16,40 +19,50 @@ class Part:
     """One part.
 
     Attributes:
-        run: measures, and adds tables, figures and verdicts to a report.
+        module: of this package; its `run` measures, and adds tables, figures and verdicts to a report.
         tables: the names of its tables, by which documents quote them.
         seconds: about how long a full run takes. quick_seconds: the same of a quick one.
     """
 
-    run: Callable[..., None]
+    module: str
     tables: tuple[str, ...]
     seconds: float
     quick_seconds: float
 
+    def run(self, report: Report, *, quick: bool) -> None:
+        """Measure; raises `ValueError` when it makes a table that is not among `tables`."""
+        before = len(report.tables)
+        import_module(f"benches.{self.module}").run(report, quick=quick)
+        unknown = {table.name for table in report.tables[before:]} - set(self.tables)
+        if unknown:
+            raise ValueError(f"{self.module} makes tables that it does not name: {', '.join(sorted(unknown))}")
+
 
 PARTS: dict[str, Part] = {
-    "relation": Part(relation.run, relation.TABLES, 40, 12),
-    "memory": Part(memory.run, memory.TABLES, 60, 10),
+    "relation": Part("relation", ("relation-bulk", "relation-calls"), 40, 15),
+    "memory": Part("memory", ("memory-stream", "memory-idle"), 60, 7),
     "backpressure": Part(
-        backpressure.run,
+        "backpressure",
         (slug("Accepted from the writer and delivered to the reader, when the last write returned"),),
         5,
-        2,
+        1,
     ),
-    "hostile": Part(hostile.run, (slug("Hostile datagrams at an endpoint with a live connection"),), 60, 10),
-    "levels": Part(levels.run, levels.TABLES, 400, 40),
+    "hostile": Part("hostile", (slug("Hostile datagrams at an endpoint with a live connection"),), 60, 2),
+    "levels": Part("levels", levels.TABLES, 400, 40),
     "path": Part(
-        packet_path.run,
+        "packet_path",
         (
             slug("The way out of a packet of 1,364 bytes"),
             slug("What the design claims, and what it comes to in Python"),
         ),
         30,
-        10,
+        8,
     ),
-    "figures": Part(figures.run, figures.TABLES, 300, 0),
-    "pipes": Part(pipes.run, pipes.TABLES, 90, 15),
-    "peers": Part(beside.run, beside.TABLES, 300, 25),
+    "figures": Part("figures", ("figures",), 200, 0),
+    "pipes": Part("pipes", ("bulk-by-size",), 90, 12),
+    "peers": Part(
+        "beside", tuple(f"peers-{task}" for task in ("bulk", "echo", "messages", "many", "handshakes")), 300, 30
+    ),
 }
 """Those with limits first."""
 

@@ -3,8 +3,10 @@
  * with GRO, opened in place and copied to a reused buffer, one loop a process, with a credit window and nothing else. It is
  * linked with the C core as it stands, so what Python adds to that is what burstwire is slower than this.
  *
- *   pipe SIZE BACKEND serve                       answers orders until its input ends
- *   pipe SIZE BACKEND run CONTROL DATA COUNT ALL  one transfer; ALL 1: every byte is compared
+ *   pipe SIZE BACKEND FILE serve                       answers orders until its input ends
+ *   pipe SIZE BACKEND FILE run CONTROL DATA COUNT ALL  one transfer; ALL 1: every byte is compared
+ *
+ * FILE is the back end's library, as the dynamic linker finds it.
  *
  * Both print one line of JSON, as benches/pipe.py does; see there for the window and the sizes.
  */
@@ -31,8 +33,9 @@
 #define RUNS 1024
 #define BUFFER (4u << 20)
 
-/* BW_CIPHERS: the core has bw_cipher, whoever implements it. Else there is libcrypto alone. */
-#ifdef BW_CIPHERS
+/* PIPE_CIPHERS: the core has bw_cipher, whoever implements it; PIPE_IPSEC_MB: Intel's library is one that does. Else there is
+ * libcrypto alone. */
+#ifdef PIPE_CIPHERS
 typedef bw_cipher cipher;
 #define seal_run bw_seal_run
 #define open_run bw_open_run
@@ -40,6 +43,7 @@ typedef bw_cipher cipher;
 typedef bw_evp cipher;
 #define seal_run bw_evp_seal_run
 #define open_run bw_evp_open_run
+#define bw_libcrypto_cipher bw_evp_new
 #endif
 
 static char failure[200];
@@ -59,21 +63,19 @@ static void die(const char *what)
     exit(1);
 }
 
-static cipher *make_cipher(const char *backend)
+static cipher *make_cipher(const char *backend, const char *file)
 {
     static const uint8_t key[16];   /* it protects nothing */
     cipher *made = NULL;
     if (strcmp(backend, "libcrypto") == 0) {
-        const bw_libcrypto *lib = bw_libcrypto_open("libcrypto.so.3");
-#ifdef BW_CIPHERS
+        const bw_libcrypto *lib = bw_libcrypto_open(file);
         made = lib ? bw_libcrypto_cipher(lib, 0, key, sizeof key) : NULL;
-#else
-        made = lib ? bw_evp_new(lib, 0, key, sizeof key) : NULL;
-#endif
     }
-#ifdef BW_PIPE_IPSEC_MB
-    else if (strcmp(backend, "ipsec-mb") == 0)
-        made = BW_PIPE_IPSEC_MB(0, key, sizeof key);
+#ifdef PIPE_IPSEC_MB
+    if (strcmp(backend, "ipsec-mb") == 0) {
+        const bw_ipsecmb *lib = bw_ipsecmb_open(file);
+        made = lib ? bw_ipsecmb_cipher(lib, 0, key, sizeof key) : NULL;
+    }
 #endif
     if (!made)
         die("this back end is not there");
@@ -161,12 +163,12 @@ typedef struct {
     uint8_t *source;
 } side;
 
-static side make_side(uint32_t size, const char *backend)
+static side make_side(uint32_t size, const char *backend, const char *file)
 {
     uint8_t *arena = bw_arena_new(SLOTS, SLOT_SIZE);
     if (!arena)
         die("no memory");
-    const side made = {open_udp(), bw_arena_ring(arena), make_cipher(backend), size, make_source()};
+    const side made = {open_udp(), bw_arena_ring(arena), make_cipher(backend, file), size, make_source()};
     return made;
 }
 
@@ -360,14 +362,14 @@ static void run(const side *s, const char *backend, uint16_t control, uint16_t d
 
 int main(int argc, char **argv)
 {
-    const uint32_t size = argc > 3 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
-    if (size < 64 || size > 65507 || (strcmp(argv[3], "serve") != 0 && argc != 8))
-        die("SIZE BACKEND serve | SIZE BACKEND run CONTROL DATA COUNT ALL");
-    const side made = make_side(size, argv[2]);
-    if (argc != 8)
+    const uint32_t size = argc > 4 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
+    if (size < 64 || size > 65507 || (strcmp(argv[4], "serve") != 0 && argc != 9))
+        die("SIZE BACKEND FILE serve | SIZE BACKEND FILE run CONTROL DATA COUNT ALL");
+    const side made = make_side(size, argv[2], argv[3]);
+    if (argc != 9)
         serve(&made);
     else
-        run(&made, argv[2], (uint16_t)strtoul(argv[4], NULL, 10), (uint16_t)strtoul(argv[5], NULL, 10),
-            strtoull(argv[6], NULL, 10), strcmp(argv[7], "1") == 0);
+        run(&made, argv[2], (uint16_t)strtoul(argv[5], NULL, 10), (uint16_t)strtoul(argv[6], NULL, 10),
+            strtoull(argv[7], NULL, 10), strcmp(argv[8], "1") == 0);
     return 0;
 }

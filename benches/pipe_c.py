@@ -14,50 +14,53 @@ import shutil
 import subprocess
 import sys
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-__all__ = ["available", "build"]
+from burstwire.crypto.aead import backends
+
+__all__ = ["available", "build", "library"]
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [*sorted((ROOT / "csrc").glob("*.c")), ROOT / "benches" / "pipe.c"]
 HEADERS = sorted((ROOT / "csrc").glob("*.h"))
-IPSEC_MB = "bw_ipsecmb_cipher"
-"""The function of the C core that makes a cipher of Intel's multi-buffer library, where it was compiled in."""
 
 
-def _flags() -> tuple[list[str], list[str]]:
-    """Definitions, and libraries."""
+def _defines() -> list[str]:
+    """What pipe.c has to know of the C core that it is compiled with."""
     text = "".join(path.read_text(encoding="utf-8") for path in HEADERS)
-    defines = ["-DBW_CIPHERS"] if "bw_cipher_free" in text else []
-    libraries = ["-ldl"] if sys.platform.startswith("linux") else []
-    if IPSEC_MB in text and _compiles("#include <intel-ipsec-mb.h>\n"):
-        defines.append(f"-DBW_PIPE_IPSEC_MB={IPSEC_MB}")
-        libraries.append("-lIPSec_MB")
-    return defines, libraries
+    known = {"PIPE_CIPHERS": "bw_cipher_free", "PIPE_IPSEC_MB": "bw_ipsecmb_open"}
+    return [f"-D{name}" for name, function in known.items() if function in text]
 
 
 def _compiler() -> str:
     return os.environ.get("CC", "cc")
 
 
-def _compiles(text: str) -> bool:
-    command = [_compiler(), "-E", "-x", "c", "-", "-o", os.devnull]
-    return subprocess.run(command, input=text, text=True, capture_output=True, check=False).returncode == 0
+def library(aead: str) -> str:
+    """The file of a back end's library, the one that burstwire uses; "" for one that is not in C."""
+    if aead not in backends():
+        return ""
+    if aead == "libcrypto":
+        return os.environ.get("BURSTWIRE_LIBCRYPTO") or "libcrypto.so.3"
+    if aead == "ipsec-mb":
+        module: Any = import_module("burstwire.crypto.aead_ipsecmb")
+        return str(module.candidates()[0])
+    return ""
 
 
 def available(aead: str) -> str:
     """Why there is no C pipe with this back end, or ""."""
     if shutil.which(_compiler()) is None:
         return f"no C compiler ({_compiler()})"
-    if aead == "libcrypto" or (aead == "ipsec-mb" and any("IPSEC" in flag for flag in _flags()[0])):
-        return ""
-    return f"{aead} is not a back end in C"
+    return "" if library(aead) else f"{aead} is not called from C"
 
 
 def build() -> Path:
     """The binary, compiled if need be; raises `RuntimeError` with what the compiler said."""
-    defines, libraries = _flags()
-    options = ["-std=c11", "-O2", "-Wall", "-Wextra", "-I", str(ROOT / "csrc"), *defines]
+    options = ["-std=c11", "-O2", "-Wall", "-Wextra", "-I", str(ROOT / "csrc"), *_defines()]
+    libraries = ["-ldl"] if sys.platform.startswith("linux") else []
     digest = sha256(" ".join([_compiler(), *options]).encode())
     for path in SOURCES + HEADERS:
         digest.update(path.read_bytes())
@@ -90,7 +93,7 @@ def main() -> None:
     run.add_argument("--hash-all", action="store_true", help="compare every byte, not only both ends of each run")
     options = parser.parse_args()
     binary = str(build())
-    arguments = [binary, str(options.datagram), options.aead, options.what]
+    arguments = [binary, str(options.datagram), options.aead, library(options.aead), options.what]
     if options.what == "run":
         info = options.info
         arguments += [str(info["control"]), str(info["port"]), str(options.count), str(int(options.hash_all))]

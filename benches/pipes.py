@@ -14,9 +14,7 @@ from benches.pipe_c import available
 from benches.report import Report, Table, percentage, say
 from burstwire.crypto.aead import backends
 
-__all__ = ["TABLES", "run"]
-
-TABLES = ("bulk-by-size",)
+__all__ = ["run"]
 
 SIZES = (1200, 1452, 8900, 65507)
 QUICK_SIZES = (1200, 65507)

@@ -140,9 +140,9 @@ def channels(data: Data, plt: Any) -> Any:
     found = _figures(data, "level1_channel/items through a channel/")
     series: dict[str, list[tuple[int, float]]] = {}
     for label, (middle, _, _) in found.items():
-        parsed = re.fullmatch(r"(.+) of ([\d,]+)(.*)", label)
+        parsed = re.fullmatch(r"(.+) of (\d[\d,]*?)(,? .*)?", label)
         if parsed:
-            series.setdefault(parsed[1] + parsed[3], []).append((int(parsed[2].replace(",", "")), middle))
+            series.setdefault(parsed[1] + (parsed[3] or ""), []).append((int(parsed[2].replace(",", "")), middle))
     if not series:
         return None
     figure, axes = plt.subplots(figsize=(7, 4.5))

@@ -25,9 +25,7 @@ from benches.machine import conditions_of
 from benches.peers import choose, ours
 from benches.report import Report, Table, ratio, say
 
-__all__ = ["TABLES", "calls_of", "count_calls", "run"]
-
-TABLES = ("relation-bulk", "relation-calls")
+__all__ = ["calls_of", "count_calls", "run"]
 
 OVER_TLS = 0.6
 OVER_AIOQUIC = 10.0
