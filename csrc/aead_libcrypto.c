@@ -3,10 +3,9 @@
  * needed to build, and where it is absent nothing is lost but speed.
  *
  * Only the EVP calls below are used; their signatures have been stable since OpenSSL 1.1 and the ABI is named by the
- * library's soname. Tags are compared by EVP_DecryptFinal_ex, in constant time. A packet whose tag does not verify is
- * wiped, so that nobody can take unverified bytes for plaintext.
+ * library's soname. Tags are compared by EVP_DecryptFinal_ex, in constant time.
  */
-#include "internal.h"
+#include "aead.h"
 
 #include <dlfcn.h>
 #include <stdlib.h>
@@ -35,13 +34,14 @@ struct bw_libcrypto {
     const char *(*version)(int);
 };
 
-struct bw_evp {
+typedef struct {
+    bw_cipher cipher;            /* first: a bw_evp is a bw_cipher */
     const bw_libcrypto *lib;
     evp_ctx *seal;               /* each made when it is first used: a key serves one direction only */
     evp_ctx *open;
     uint32_t aead;
     uint8_t key[32];
-};
+} bw_evp;
 
 /* POSIX says that a data pointer from dlsym can hold a function; C has no cast for it, so copy the bits. */
 static bool find(void *library, const char *name, void *function)
@@ -51,9 +51,9 @@ static bool find(void *library, const char *name, void *function)
     return symbol != NULL;
 }
 
-bw_libcrypto *bw_libcrypto_open(const char *soname)
+bw_libcrypto *bw_libcrypto_open(const char *file)
 {
-    void *library = dlopen(soname, RTLD_NOW | RTLD_LOCAL);
+    void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (!library)
         return NULL;
     bw_libcrypto *lib = calloc(1, sizeof *lib);
@@ -88,19 +88,6 @@ const char *bw_libcrypto_version(const bw_libcrypto *lib)
     return lib->version(0);
 }
 
-bw_evp *bw_evp_new(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size)
-{
-    if (aead >= BW_AEADS || key_size != (aead == 0 ? 16u : 32u))
-        return NULL;
-    bw_evp *evp = calloc(1, sizeof *evp);
-    if (!evp)
-        return NULL;
-    evp->lib = lib;
-    evp->aead = aead;
-    memcpy(evp->key, key, key_size);
-    return evp;
-}
-
 static bool ready(bw_evp *evp, evp_ctx **ctx, int (*init)(evp_ctx *, const evp_cipher *, engine *, const uint8_t *,
                                                          const uint8_t *))
 {
@@ -117,81 +104,59 @@ static bool ready(bw_evp *evp, evp_ctx **ctx, int (*init)(evp_ctx *, const evp_c
     return true;
 }
 
-void bw_evp_free(bw_evp *evp)
+static int32_t seal(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                    uint32_t size, uint8_t *tag)
 {
-    if (!evp)
-        return;
+    bw_evp *evp = (bw_evp *)cipher;
+    const bw_libcrypto *lib = evp->lib;
+    if (!ready(evp, &evp->seal, lib->encrypt_init))
+        return -ENOMEM;
+    int n = 0;
+    return lib->encrypt_init(evp->seal, NULL, NULL, NULL, nonce) == 1
+            && (aad_size == 0 || lib->encrypt_update(evp->seal, NULL, &n, aad, (int)aad_size) == 1)
+            && (size == 0 || lib->encrypt_update(evp->seal, body, &n, body, (int)size) == 1)
+            && lib->encrypt_final(evp->seal, tag, &n) == 1 && lib->ctx_ctrl(evp->seal, CTRL_GET_TAG, BW_TAG, tag) == 1
+        ? 0 : -EIO;
+}
+
+static int32_t open(bw_cipher *cipher, const uint8_t *nonce, const uint8_t *aad, uint32_t aad_size, uint8_t *body,
+                    uint32_t size, const uint8_t *tag)
+{
+    bw_evp *evp = (bw_evp *)cipher;
+    const bw_libcrypto *lib = evp->lib;
+    if (!ready(evp, &evp->open, lib->decrypt_init))
+        return -ENOMEM;
+    int n = 0;
+    uint8_t expected[BW_TAG], rest[BW_TAG];
+    memcpy(expected, tag, sizeof expected);   /* the control call takes no const */
+    return lib->decrypt_init(evp->open, NULL, NULL, NULL, nonce) == 1
+        && (aad_size == 0 || lib->decrypt_update(evp->open, NULL, &n, aad, (int)aad_size) == 1)
+        && (size == 0 || lib->decrypt_update(evp->open, body, &n, body, (int)size) == 1)
+        && lib->ctx_ctrl(evp->open, CTRL_SET_TAG, BW_TAG, expected) == 1
+        && lib->decrypt_final(evp->open, rest, &n) == 1;
+}
+
+static void dispose(bw_cipher *cipher)
+{
+    bw_evp *evp = (bw_evp *)cipher;
     evp->lib->ctx_free(evp->seal);   /* wipes the key; NULL is fine */
     evp->lib->ctx_free(evp->open);
     explicit_bzero(evp->key, sizeof evp->key);
     free(evp);
 }
 
-/* One packet in place: header, payload, tag. */
-static bool seal_packet(const bw_evp *evp, uint8_t *packet, int payload)
-{
-    const bw_libcrypto *lib = evp->lib;
-    int n = 0;
-    uint8_t *body = packet + BW_HEADER;
-    return lib->encrypt_init(evp->seal, NULL, NULL, NULL, packet + 1) == 1
-        && lib->encrypt_update(evp->seal, NULL, &n, packet, BW_HEADER) == 1
-        && (payload == 0 || lib->encrypt_update(evp->seal, body, &n, body, payload) == 1)
-        && lib->encrypt_final(evp->seal, body + payload, &n) == 1
-        && lib->ctx_ctrl(evp->seal, CTRL_GET_TAG, BW_TAG, body + payload) == 1;
-}
+static const bw_cipher_calls CALLS = {seal, open, dispose};
 
-static bool open_packet(const bw_evp *evp, uint8_t *packet, int payload)
+bw_cipher *bw_libcrypto_cipher(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size)
 {
-    const bw_libcrypto *lib = evp->lib;
-    int n = 0;
-    uint8_t *body = packet + BW_HEADER;
-    uint8_t rest[BW_TAG];
-    if (lib->decrypt_init(evp->open, NULL, NULL, NULL, packet + 1) == 1
-        && lib->decrypt_update(evp->open, NULL, &n, packet, BW_HEADER) == 1
-        && (payload == 0 || lib->decrypt_update(evp->open, body, &n, body, payload) == 1)
-        && lib->ctx_ctrl(evp->open, CTRL_SET_TAG, BW_TAG, body + payload) == 1
-        && lib->decrypt_final(evp->open, rest, &n) == 1)
-        return true;
-    memset(body, 0, (size_t)payload);
-    return false;
-}
-
-/* The first packet, if the run lies in a leased slot and its packets can be what the numbers say. */
-static uint8_t *run_at(const bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count, uint32_t last)
-{
-    if (!ring || count == 0 || count > BW_RUN_PACKETS || size > UINT16_MAX || last > size || last < BW_HEADER + BW_TAG)
+    if (!lib || aead >= BW_AEADS || key_size != bw_key_size(aead))
         return NULL;
-    const uint64_t length = (uint64_t)size * (count - 1u) + last;
-    return bw_range_ok(ring, slot, start, length) ? bw_slot(ring, slot) + start : NULL;
-}
-
-int32_t bw_evp_seal_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
-                        uint32_t last)
-{
-    uint8_t *packet = run_at(ring, slot, start, size, count, last);
-    if (!packet)
-        return -EINVAL;
-    if (!ready(evp, &evp->seal, evp->lib->encrypt_init))
-        return -ENOMEM;
-    for (uint32_t i = 0; i < count; i++, packet += size) {
-        const uint32_t bytes = i + 1 == count ? last : size;
-        if (!seal_packet(evp, packet, (int)(bytes - BW_HEADER - BW_TAG)))
-            return -EIO;
-    }
-    return 0;
-}
-
-uint64_t bw_evp_open_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
-                         uint32_t last, uint64_t mask)
-{
-    uint8_t *packet = run_at(ring, slot, start, size, count, last);
-    if (!packet || !ready(evp, &evp->open, evp->lib->decrypt_init))
-        return 0;
-    uint64_t opened = 0;
-    for (uint32_t i = 0; i < count; i++, packet += size) {
-        const uint32_t bytes = i + 1 == count ? last : size;
-        if ((mask >> i & 1) && open_packet(evp, packet, (int)(bytes - BW_HEADER - BW_TAG)))
-            opened |= UINT64_C(1) << i;
-    }
-    return opened;
+    bw_evp *evp = calloc(1, sizeof *evp);
+    if (!evp)
+        return NULL;
+    evp->cipher.calls = &CALLS;
+    evp->lib = lib;
+    evp->aead = aead;
+    memcpy(evp->key, key, key_size);
+    return &evp->cipher;
 }

@@ -245,30 +245,67 @@ int64_t bw_counter_reserve(bw_counters *counters, uint32_t index, uint32_t n);  
 int64_t bw_counter_peek(bw_counters *counters, uint32_t index);                   /* the next one */
 int32_t bw_counter_skip(bw_counters *counters, uint32_t index, uint64_t value);
 
-/* --- aead_libcrypto.c: packet protection by the system's libcrypto, opened at run time ----------------------------- */
+/* --- aead.c: packet protection of runs in place, whoever does it ------------------------------------------------ */
 
 #define BW_AEADS 3   /* AES-128-GCM, AES-256-GCM, ChaCha20-Poly1305, in this order */
 
-typedef struct bw_libcrypto bw_libcrypto;
-typedef struct bw_evp bw_evp;
+/* One key of one AEAD (16 bytes for the first, 32 for the others) in the hands of one back end; for one thread at a time.
+ * The header of each packet is there; the nonce is header bytes 1..12, the header is what is authenticated beside the payload. */
+typedef struct bw_cipher bw_cipher;
 
-bw_libcrypto *bw_libcrypto_open(const char *soname);        /* NULL: not there, or without what is needed */
-void bw_libcrypto_close(bw_libcrypto *lib);                 /* after the last bw_evp of it was freed */
-const char *bw_libcrypto_version(const bw_libcrypto *lib);  /* for people */
+void bw_cipher_free(bw_cipher *cipher);   /* wipes the key; NULL is fine */
 
-/* One key of one AEAD (16 bytes for the first, 32 for the others); for one thread at a time. NULL: wrong numbers, or no memory. */
-bw_evp *bw_evp_new(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size);
-void bw_evp_free(bw_evp *evp);
-
-/* Seal a run in place: headers are there, the nonce is header bytes 1..12, tags go to each packet's end. -EINVAL: no such
- * run; -ENOMEM; -EIO: libcrypto refused, the run must not be sent and its counters are used up. */
-int32_t bw_evp_seal_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
-                        uint32_t last);
+/* Seal a run in place; tags go to each packet's end. -EINVAL: no such run; -ENOMEM; -EIO: the library refused. After an error
+ * the run must not be sent and its counters are used up. */
+int32_t bw_seal_run(bw_cipher *cipher, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
+                    uint32_t last);
 
 /* Open those packets of a run whose bit is set; which of them verified. The others of them are wiped. Nothing verifies in
  * what is not a run. */
-uint64_t bw_evp_open_run(bw_evp *evp, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
-                         uint32_t last, uint64_t mask);
+uint64_t bw_open_run(bw_cipher *cipher, bw_ring *ring, uint32_t slot, uint32_t start, uint32_t size, uint32_t count,
+                     uint32_t last, uint64_t mask);
+
+/* The same for runs of any mix of ciphers, in one call. */
+typedef struct {
+    uint64_t cipher;       /* address of a bw_cipher that lives until the call returned */
+    uint64_t mask;         /* open: the packets to open */
+    uint64_t opened;       /* out, open: those of them that verified */
+    uint32_t slot;
+    uint32_t start;
+    uint16_t size;         /* bytes of each packet, tag included */
+    uint16_t last;         /* of the last one, at most size */
+    uint16_t count;
+    uint8_t pad[2];
+    int32_t error;         /* out: 0, or what bw_seal_run says */
+    uint8_t pad2[4];
+} bw_protect;
+
+/* Seals row by row and returns how many rows were sealed: fewer than count means that the next row failed, and says why. */
+int32_t bw_seal_runs(bw_ring *ring, bw_protect *rows, uint32_t count);
+
+/* Opens every row that can be, whatever the others are like; returns how many rows have no error. */
+int32_t bw_open_runs(bw_ring *ring, bw_protect *rows, uint32_t count);
+
+/* --- aead_libcrypto.c: the system's libcrypto, opened at run time -------------------------------------------------- */
+
+typedef struct bw_libcrypto bw_libcrypto;
+
+bw_libcrypto *bw_libcrypto_open(const char *file);          /* NULL: not there, or without what is needed */
+void bw_libcrypto_close(bw_libcrypto *lib);                 /* after the last cipher of it was freed */
+const char *bw_libcrypto_version(const bw_libcrypto *lib);  /* for people */
+bw_cipher *bw_libcrypto_cipher(const bw_libcrypto *lib, uint32_t aead, const uint8_t *key, uint32_t key_size);
+                                                            /* NULL: wrong numbers, or no memory */
+
+/* --- aead_ipsecmb.c: Intel's multi-buffer library, opened at run time ----------------------------------------------- */
+
+typedef struct bw_ipsecmb bw_ipsecmb;
+
+uint32_t bw_ipsecmb_major(void);                            /* of the header this was built with; 0: without, so it is absent */
+bw_ipsecmb *bw_ipsecmb_open(const char *file);              /* NULL: absent, of another major version, or not for this processor */
+void bw_ipsecmb_close(bw_ipsecmb *lib);                     /* after the last cipher of it was freed */
+const char *bw_ipsecmb_version(const bw_ipsecmb *lib);      /* for people */
+bw_cipher *bw_ipsecmb_cipher(const bw_ipsecmb *lib, uint32_t aead, const uint8_t *key, uint32_t key_size);
+                                                            /* NULL: wrong numbers, or no memory */
 
 /* cdef end */
 
@@ -276,7 +313,9 @@ _Static_assert(sizeof(bw_run) == 80, "bw_run is 80 bytes on both sides");
 _Static_assert(sizeof(bw_train) == 72, "bw_train is 72 bytes on both sides");
 _Static_assert(sizeof(bw_fill) == 64, "bw_fill is 64 bytes on both sides");
 _Static_assert(sizeof(bw_gather) == 80, "bw_gather is 80 bytes on both sides");
+_Static_assert(sizeof(bw_protect) == 48, "bw_protect is 48 bytes on both sides");
 _Static_assert(offsetof(bw_run, path) == 32 && offsetof(bw_train, path) == 24, "no hidden padding before a path");
 _Static_assert(offsetof(bw_gather, taken) == 72, "no hidden padding in bw_gather");
+_Static_assert(offsetof(bw_protect, error) == 40, "no hidden padding in bw_protect");
 
 #endif

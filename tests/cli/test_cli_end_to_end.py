@@ -16,6 +16,8 @@ import pytest
 from processes import LIMIT, Bench
 
 from burstwire.cli.exits import ExitCode
+from burstwire.config import AEADS
+from burstwire.crypto.aead import backends
 
 MIB = 1 << 20
 
@@ -389,6 +391,9 @@ def test_doctor_finds_a_way_through_this_machine(bench: Bench) -> None:
     assert report["loopback"]["rate"] > 0
     assert {speed["aead"] for speed in report["aeads"]} >= {"aes-128-gcm", "chacha20-poly1305"}
     assert all(speed["seal"] > 0 and speed["open"] > 0 for speed in report["aeads"])
+    assert set(report["aead_libraries"]) == set(backends())
+    assert set(report["aead_chosen"]) == set(AEADS)
+    assert all(set(chosen) <= set(backends()) for chosen in report["aead_chosen"].values())
     assert report["sockets"]
     for line in bench.run("doctor").stdout.splitlines():
         assert len(line) < 200

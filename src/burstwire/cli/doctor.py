@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import platform
 from dataclasses import asdict
 
 import burstwire as bw
@@ -11,7 +12,10 @@ from burstwire.cli.examine import PACKET, AeadSpeed, Loopback, SocketSpeed, aead
 from burstwire.cli.exits import ExitCode
 from burstwire.cli.output import Output, complain
 from burstwire.cli.text import format_duration, format_rate, printable
+from burstwire.config import AEADS
 from burstwire.core import UdpSocket, capabilities
+from burstwire.crypto import aead_ipsecmb
+from burstwire.crypto.aead import LARGE, check_backend, fastest, versions
 
 __all__ = ["advice", "doctor"]
 
@@ -50,7 +54,7 @@ async def doctor(output: Output) -> ExitCode:
         _say_loopback(output, result)
         if not result.intact:
             complain("what arrived on 127.0.0.1 is not what was sent")
-    hints = advice(found, granted[0])
+    hints = [*advice(found, granted[0]), *aead_advice()]
     if hints:
         output.say("\nAdvice")
         for hint in hints:
@@ -61,6 +65,8 @@ async def doctor(output: Output) -> ExitCode:
         receive_buffer=granted[0],
         send_buffer=granted[1],
         aeads=[asdict(speed) for speed in aeads],
+        aead_libraries=versions(),
+        aead_chosen={name: _chosen(name) for name in AEADS},
         sockets=[asdict(speed) for speed in sockets],
         loopback=None if result is None else asdict(result),
         advice=hints,
@@ -84,6 +90,24 @@ def advice(found: dict[str, object], receive_buffer: int) -> list[str]:
     return hints
 
 
+def aead_advice() -> list[str]:
+    """How to get the fastest packet protection, if this machine can have it and has not."""
+    if platform.machine() not in ("x86_64", "AMD64") or "ipsec-mb" in versions():
+        return []
+    how = (
+        "apt install libipsec-mb1"
+        if aead_ipsecmb.candidates()
+        else "apt install libipsec-mb-dev, and then burstwire built anew"
+    )
+    return [f"Intel's multi-buffer library protects packets several times as fast; Debian has it: {how}"]
+
+
+def _chosen(name: str) -> list[str]:
+    """Who does packets below `LARGE` bytes, and from there on."""
+    named = check_backend(None)
+    return [named, named] if named else list(fastest(name))
+
+
 def _granted_buffers() -> tuple[int, int]:
     socket = UdpSocket(("127.0.0.1", 0), receive_buffer=BUFFER_ASKED, send_buffer=BUFFER_ASKED)
     try:
@@ -103,6 +127,12 @@ def _say_aeads(output: Output, speeds: list[AeadSpeed]) -> None:
     output.say(f"\nPacket protection, ns for a packet of {PACKET:,} bytes    seal    open")
     for speed in speeds:
         output.say(f"  {speed.aead:<20} {speed.backend:<28} {speed.seal:>6,.0f}  {speed.open:>6,.0f}")
+    for name, version in versions().items():
+        output.say(f"  {name} is {printable(version)}")
+    for name in AEADS:
+        small, large = _chosen(name)
+        who = small if small == large else f"{small} below {LARGE:,} bytes, {large} from there on"
+        output.say(f"  {name} is done by {who}")
 
 
 def _say_sockets(output: Output, speeds: list[SocketSpeed]) -> None:

@@ -19,7 +19,7 @@ from burstwire.core._burstwire import lib
 from burstwire.core.address import ADDRESS_SIZE, ANY_LOCAL, PATH_SIZE, pack_address, unpack_address
 from burstwire.core.counter import COUNTER_LIMIT, CounterPool
 from burstwire.core.ring import BufferRing, PacketViews, StreamRing
-from burstwire.core.run import FillTable, GatherTable, RunRecord, RunTable, TrainTable
+from burstwire.core.run import FillTable, GatherTable, ProtectTable, RunRecord, RunTable, TrainTable
 from burstwire.core.socket import UdpSocket, switched_off
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "FillTable",
     "GatherTable",
     "PacketViews",
+    "ProtectTable",
     "RunRecord",
     "RunTable",
     "StreamRing",

@@ -1,5 +1,5 @@
-"""Tables of C structs that describe work for one C call: runs received, trains to send, runs to frame or to
-gather.
+"""Tables of C structs that describe work for one C call: runs received, trains to send, runs to frame, to seal, to
+open or to gather.
 
 Rows are written with `Struct.pack_into` and read with `Struct.iter_unpack`, which costs a tenth of what
 cffi's attribute access does. A table is made once and used again; it is for one thread at a time.
@@ -7,24 +7,28 @@ cffi's attribute access does. A table is made once and used again; it is for one
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from struct import Struct
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from burstwire.core._burstwire import ffi, lib
 from burstwire.core._errno import describe
 from burstwire.core.address import PATH_SIZE
 from burstwire.core.ring import BufferRing
+from burstwire.errors import CryptoError
 
 __all__ = [
     "DATA",
     "FILL",
     "GATHER",
     "NO_PACKET",
+    "PROTECT",
     "RUN",
     "TRAIN",
     "FillTable",
     "GatherTable",
+    "ProtectTable",
     "RunRecord",
     "RunTable",
     "TrainTable",
@@ -34,6 +38,7 @@ RUN = Struct("=QIIIHHHBB4x48s")
 TRAIN = Struct("=IIIHBBIi48s")
 FILL = Struct("=QQQQIIIIIHHB7x")
 GATHER = Struct("=QQQQQQIIIHHHB5xQ")
+PROTECT = Struct("=QQQIIHHH2xi4x")
 
 DATA = 0x10
 """The type of a run of DATA packets."""
@@ -48,6 +53,7 @@ _TRAIN_RESULT = Struct("=Ii")
 _TRAIN_RESULT_AT = 16
 _GATHER_RESULT = Struct("=B5xQ")
 _GATHER_RESULT_AT = 66
+_PROTECT_RESULTS = Struct("=16xQ16xi4x")
 
 
 def _rows(kind: str, capacity: int) -> tuple[Any, memoryview]:
@@ -314,6 +320,84 @@ class GatherTable:
         """
         fin, taken = _GATHER_RESULT.unpack_from(self._view, row * GATHER.size + _GATHER_RESULT_AT)
         return taken, fin
+
+
+class ProtectTable:
+    """Runs to be sealed, or runs to be opened, in one C call; each row with a cipher of its own.
+
+    Rows name ciphers by address (`Aead.handle`), so whoever fills the table keeps the objects alive until `seal` or
+    `open` returned.
+    """
+
+    def __init__(self, capacity: int = 256) -> None:
+        self.capacity = capacity
+        self.count = 0
+        self._rows, self._view = _rows("bw_protect[]", capacity)
+
+    def clear(self) -> None:
+        """Forget all rows."""
+        self.count = 0
+
+    def append(
+        self, cipher: int, slot: int, start: int, size: int, last: int, count: int, mask: int = 0xFFFF_FFFF_FFFF_FFFF
+    ) -> int:
+        """`count` packets of `size` bytes, the last of `last` bytes, from byte `start` of a slot on.
+
+        cipher is the `handle` of an `Aead`, and not 0. mask says which packets are to be opened; sealing does not
+        look at it. Returns the row; raises `IndexError` when the table is full.
+        """
+        row = self.count
+        if row >= self.capacity:
+            raise IndexError(f"the table holds {self.capacity} runs and is full")
+        PROTECT.pack_into(self._view, row * PROTECT.size, cipher, mask, 0, slot, start, size, last, count, 0)
+        self.count = row + 1
+        return row
+
+    def seal(self, ring: BufferRing) -> None:
+        """Seal every row in place, in their order.
+
+        Raises `ValueError` naming the first row that breaks a rule, or `CryptoError` when a library failed. Then
+        nothing of the table may be sent, and the counters of all its rows are used up.
+        """
+        done = lib.bw_seal_runs(ring.handle, self._rows, self.count)
+        if done != self.count:
+            self._refuse("seal", ring, done)
+
+    def open(self, ring: BufferRing) -> None:
+        """Open every row in place; `opened` and `results` tell which packets verified.
+
+        Raises `ValueError` naming the first row that breaks a rule; all others were opened. Where a library had no
+        memory for a cipher, nothing of that row verified, and `results` says so.
+        """
+        good = lib.bw_open_runs(ring.handle, self._rows, self.count)
+        if good == self.count:
+            return
+        if good < 0:
+            self._refuse("open", ring, good)
+        for row, (_, error) in enumerate(self.results()):
+            if error == -errno.EINVAL:
+                self._refuse("open", ring, row)
+
+    def opened(self, row: int) -> int:
+        """The mask of those packets of one row that verified."""
+        opened: int = _PROTECT_RESULTS.unpack_from(self._view, row * PROTECT.size)[0]
+        return opened
+
+    def results(self) -> Iterator[tuple[int, int]]:
+        """(mask of the packets that verified, 0 or a negative errno) of each row."""
+        return _PROTECT_RESULTS.iter_unpack(self._view[: self.count * PROTECT.size])
+
+    def _refuse(self, name: str, ring: BufferRing, done: int) -> NoReturn:
+        if done < 0:
+            raise ValueError(_refusal(name, ring, done, PROTECT, self._view))
+        # Without the cipher's address, which tells nobody anything.
+        _, _, _, slot, start, size, last, count, error = PROTECT.unpack_from(self._view, done * PROTECT.size)
+        if error != -errno.EINVAL:
+            raise CryptoError(f"{name} row {done} failed: {describe(error)}")
+        raise ValueError(
+            f"{name} row {done} breaks a rule: slot {slot}, start {start}, {count} packets of {size} bytes, "
+            f"the last of {last}"
+        )
 
 
 def _refusal(name: str, ring: BufferRing, done: int, layout: Struct, view: memoryview) -> str:

@@ -8,7 +8,8 @@ Opening has one try: what fails to verify is destroyed.
 
 Which back end is the fastest differs by machine, by the library's version and by the size of the packets (a call into
 cryptography costs more, its bulk speed is higher than that of an older libcrypto), so it is measured, once in a process
-for each packet protection, on small and on large packets; that takes less than a millisecond.
+for each packet protection, on small and on large packets. To open the libraries takes about a millisecond, to measure
+them another one or two the first time.
 """
 
 from __future__ import annotations
@@ -19,13 +20,17 @@ from functools import cache
 from time import perf_counter_ns
 from typing import Final, Protocol
 
+import cryptography
+from cryptography.hazmat.backends.openssl import backend as openssl
+
 from burstwire.core.ring import BufferRing
-from burstwire.crypto import aead_libcrypto
+from burstwire.crypto import aead_ipsecmb, aead_libcrypto
 from burstwire.crypto.aead_cryptography import CryptographyAead
+from burstwire.crypto.aead_ipsecmb import IpsecMbAead
 from burstwire.crypto.aead_libcrypto import LibcryptoAead
 from burstwire.errors import ConfigError
 
-__all__ = ["Aead", "backends", "check_backend", "fastest", "make_aead"]
+__all__ = ["Aead", "backends", "check_backend", "fastest", "make_aead", "versions"]
 
 LARGE: Final = 4096
 """Bytes of a packet from which on it counts as large: between the two sizes that are measured."""
@@ -43,6 +48,14 @@ ENVIRONMENT: Final = "BURSTWIRE_AEAD_BACKEND"
 class Aead(Protocol):
     """One key of one packet protection. Never given the same nonce twice to seal; for one thread at a time."""
 
+    @property
+    def handle(self) -> int:
+        """The C cipher that a `ProtectTable` takes, as long as this object lives; 0: there is none, and only
+        `seal_run` and `open_run` of `for_size` will do."""
+
+    def for_size(self, size: int) -> Aead:
+        """Who does runs of packets of `size` bytes: itself, or what is behind it."""
+
     def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
         """Seal `count` packets in place; headers are there, 16 bytes at each end take the tags.
 
@@ -58,6 +71,8 @@ class BySize:
 
     __slots__ = ("_key", "_large", "_name", "_rule", "_small")
 
+    handle: Final = 0
+
     def __init__(self, name: str, key: bytes, rule: tuple[str, str]) -> None:
         self._name = name
         self._key = key
@@ -68,22 +83,20 @@ class BySize:
     def __repr__(self) -> str:
         return f"<BySize {self._rule[0]} below {LARGE} bytes, {self._rule[1]} from there on, key …>"
 
-    def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
-        (self._small_one() if size < LARGE else self._large_one()).seal_run(ring, slot, start, size, count, last)
-
-    def open_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int, mask: int) -> int:
-        chosen = self._small_one() if size < LARGE else self._large_one()
-        return chosen.open_run(ring, slot, start, size, count, last, mask)
-
-    def _small_one(self) -> Aead:
-        if self._small is None:
-            self._small = _BACKENDS[self._rule[0]](self._name, self._key)
-        return self._small
-
-    def _large_one(self) -> Aead:
+    def for_size(self, size: int) -> Aead:
+        if size < LARGE:
+            if self._small is None:
+                self._small = _BACKENDS[self._rule[0]](self._name, self._key)
+            return self._small
         if self._large is None:
             self._large = _BACKENDS[self._rule[1]](self._name, self._key)
         return self._large
+
+    def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
+        self.for_size(size).seal_run(ring, slot, start, size, count, last)
+
+    def open_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int, mask: int) -> int:
+        return self.for_size(size).open_run(ring, slot, start, size, count, last, mask)
 
 
 _KEY_SIZES: Final = {"aes-128-gcm": 16, "aes-256-gcm": 32, "chacha20-poly1305": 32}
@@ -91,12 +104,24 @@ _KEY_SIZES: Final = {"aes-128-gcm": 16, "aes-256-gcm": 32, "chacha20-poly1305": 
 _BACKENDS: Final[dict[str, Callable[[str, bytes], Aead]]] = {
     "cryptography": CryptographyAead,
     "libcrypto": LibcryptoAead,
+    "ipsec-mb": IpsecMbAead,
 }
 
 
 def backends() -> tuple[str, ...]:
     """The back ends present on this machine."""
-    return ("cryptography", "libcrypto") if aead_libcrypto.present() else ("cryptography",)
+    present = {"cryptography": True, "libcrypto": aead_libcrypto.present(), "ipsec-mb": aead_ipsecmb.present()}
+    return tuple(name for name in _BACKENDS if present[name])
+
+
+def versions() -> dict[str, str]:
+    """What does the work of each back end present, for people."""
+    text = {
+        "cryptography": f"{cryptography.__version__} with {openssl.openssl_version_text()}",
+        "libcrypto": aead_libcrypto.version(),
+        "ipsec-mb": aead_ipsecmb.version(),
+    }
+    return {name: text[name] for name in backends()}
 
 
 @cache

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from operator import length_hint
-from typing import Final
+from typing import Final, Self
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
@@ -31,11 +31,18 @@ class CryptographyAead:
 
     __slots__ = ("_cipher",)
 
+    handle: Final = 0
+    """No C cipher: a `ProtectTable` cannot take it."""
+
     def __init__(self, name: str, key: bytes) -> None:
         self._cipher: AESGCM | ChaCha20Poly1305 = ChaCha20Poly1305(key) if name == "chacha20-poly1305" else AESGCM(key)
 
     def __repr__(self) -> str:
         return f"<CryptographyAead {type(self._cipher).__name__}, key …>"
+
+    def for_size(self, size: int) -> Self:
+        """Itself, whatever the packet's size."""
+        return self
 
     def seal_run(self, ring: BufferRing, slot: int, start: int, size: int, count: int, last: int) -> None:
         encrypt_into = self._cipher.encrypt_into
