@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benches.contest import Contest, Way
+from benches.contest import Contest, Way, note
 from burstwire.core import BufferRing
 from burstwire.proto.ranges import RangeSet, ReceivedNumbers
 
@@ -25,6 +25,7 @@ def test_ranges_in_order(benchmark: Any) -> None:
         return ranges
 
     assert list(benchmark(work)) == [(0, 1000 * RUN)]
+    note(benchmark, "RangeSet, in order", "ns_per_run", 1e9 / 1000)
 
 
 def test_packets_in_a_set(benchmark: Any) -> None:
@@ -39,6 +40,7 @@ def test_packets_in_a_set(benchmark: Any) -> None:
         return seen
 
     assert len(benchmark(work)) == 1000 * RUN
+    note(benchmark, "a set of numbers", "ns_per_run", 1e9 / 1000)
 
 
 def test_received_numbers_in_order(benchmark: Any) -> None:
@@ -51,6 +53,7 @@ def test_received_numbers_in_order(benchmark: Any) -> None:
         return numbers
 
     assert benchmark(work).ack_ranges() == [(0, 1000 * RUN - 1)]
+    note(benchmark, "ReceivedNumbers, in order", "ns_per_run", 1e9 / 1000)
 
 
 def test_ranges_with_holes(benchmark: Any) -> None:
@@ -66,6 +69,7 @@ def test_ranges_with_holes(benchmark: Any) -> None:
         return ranges
 
     assert list(benchmark(work)) == [(0, 1000 * RUN)]
+    note(benchmark, "RangeSet, every tenth late", "ns_per_run", 1e9 / 1000)
 
 
 SLOT = 1 << 16

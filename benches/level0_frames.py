@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benches.contest import Contest, Way
+from benches.contest import Contest, Way, note
 from burstwire.core import BufferRing, FillTable, GatherTable, RunTable, StreamRing
 from burstwire.wire import frames, varint
 from burstwire.wire.header import DATA, HEADER
@@ -25,6 +25,7 @@ PATH = bytes(48)
 def test_varint_there_and_back(benchmark: Any, value: int) -> None:
     benchmark.group = "varint"
     assert benchmark(lambda: varint.decode(varint.encode(value), 0)[0]) == value
+    note(benchmark, f"{len(varint.encode(value))} bytes there and back")
 
 
 def test_header_there_and_back(benchmark: Any) -> None:
@@ -36,6 +37,7 @@ def test_header_there_and_back(benchmark: Any) -> None:
         return HEADER.unpack_from(buffer)
 
     assert benchmark(work) == (DATA, 7, 12345)
+    note(benchmark, "there and back")
 
 
 @pytest.mark.parametrize("ranges", [1, 8, 64])
@@ -44,6 +46,7 @@ def test_ack_there_and_back(benchmark: Any, ranges: int) -> None:
     named = [(10_000 - 20 * index - 9, 10_000 - 20 * index) for index in range(ranges)]
     parsed = benchmark(lambda: frames.parse(frames.encode_ack(named, 100)))
     assert parsed[0][3] == named
+    note(benchmark, f"{ranges} ranges there and back")
 
 
 def test_stream_frame_there_and_back(benchmark: Any) -> None:
@@ -51,6 +54,7 @@ def test_stream_frame_there_and_back(benchmark: Any) -> None:
     data = bytes(PAYLOAD)
     parsed = benchmark(lambda: frames.parse(frames.encode_stream(4, 1 << 20, data)))
     assert bytes(parsed[0][3]) == data
+    note(benchmark, f"{PAYLOAD:,} bytes there and back")
 
 
 def test_parse_a_run(benchmark: Any) -> None:
@@ -71,6 +75,7 @@ def test_parse_a_run(benchmark: Any) -> None:
 
     found = benchmark(work)
     assert [(record[0], record[6]) for record in found] == [(100, RUN)]
+    note(benchmark, "RunTable, one C call", "ns_per_packet", 1e9 / RUN)
 
 
 def test_parse_packet_by_packet(benchmark: Any) -> None:
@@ -81,6 +86,7 @@ def test_parse_packet_by_packet(benchmark: Any) -> None:
         return [HEADER.unpack_from(train, at) for at in range(0, len(train), PACKET)]
 
     assert benchmark(work)[-1] == (DATA, 7, 100 + RUN - 1)
+    note(benchmark, "struct, packet by packet", "ns_per_packet", 1e9 / RUN)
 
 
 SIZES = (4 << 10, 64 << 10, 1 << 20)

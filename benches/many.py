@@ -125,7 +125,10 @@ async def _hub() -> None:
         async for message in connection:
             order = json.loads(message)
             if order["do"] == "report":
-                await connection.send(json.dumps(progress[0].summary() if progress else {}).encode())
+                found = progress[0].summary() if progress else {}
+                stats = hub.stats()
+                found.update({name: stats[f"socket_{name}"] for name in ("kernel_drops", "receive_buffer")})
+                await connection.send(json.dumps(found).encode())
                 continue
             if not progress:
                 progress.append(Progress(order["size"], order["hash_all"]))
@@ -167,7 +170,7 @@ class Outcome:
         seconds: from the first write until everything was received.
         bytes: of both directions together.
         up: the hub's summary of what it received. down: ours.
-        about: AEAD and granted buffers.
+        about: granted buffers, and what our connections lost.
     """
 
     seconds: float
@@ -242,6 +245,8 @@ async def _transfer(
             about = {
                 "receive_buffer": stats["socket_receive_buffer"],
                 "send_buffer": stats["socket_send_buffer"],
+                "kernel_drops": up["kernel_drops"] + stats["socket_kernel_drops"],
+                **{name: sum(each.stats()[name] for each in made) for name in ("packets_sent", "packets_lost")},
             }
             leased = stats["ring_leased"]
         down = progress.summary()
