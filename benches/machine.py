@@ -12,8 +12,7 @@ from typing import Any
 
 from burstwire.config import Config
 from burstwire.core import UdpSocket, capabilities
-from burstwire.crypto import aead_libcrypto
-from burstwire.crypto.aead import backends, fastest
+from burstwire.crypto.aead import fastest, versions
 
 __all__ = ["aead_words", "conditions", "conditions_of", "describe"]
 
@@ -54,9 +53,8 @@ def describe() -> dict[str, str]:
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "OpenSSL of ssl": ssl.OPENSSL_VERSION,
-        "OpenSSL of cryptography": _cryptography_openssl(),
-        "AEAD back ends": ", ".join(backends()),
-        "libcrypto of the system": aead_libcrypto.version() or "none",
+        "AEAD back ends": "; ".join(f"{name}: {text}" for name, text in versions().items()),
+        "AEAD chosen": f"{aead_words(None)} (small packets first, where it goes by size)",
         "socket": ", ".join(name for name, value in capabilities().items() if value is True),
         "buffers granted": "SO_RCVBUF {:,}, SO_SNDBUF {:,}".format(*_granted()),
         "load at the start": " ".join(f"{value:.1f}" for value in os.getloadavg()),
@@ -81,9 +79,3 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or "unknown processor"
-
-
-def _cryptography_openssl() -> str:
-    from cryptography.hazmat.backends.openssl import backend
-
-    return str(backend.openssl_version_text())

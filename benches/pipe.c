@@ -33,19 +33,6 @@
 #define RUNS 1024
 #define BUFFER (4u << 20)
 
-/* PIPE_CIPHERS: the core has bw_cipher, whoever implements it; PIPE_IPSEC_MB: Intel's library is one that does. Else there is
- * libcrypto alone. */
-#ifdef PIPE_CIPHERS
-typedef bw_cipher cipher;
-#define seal_run bw_seal_run
-#define open_run bw_open_run
-#else
-typedef bw_evp cipher;
-#define seal_run bw_evp_seal_run
-#define open_run bw_evp_open_run
-#define bw_libcrypto_cipher bw_evp_new
-#endif
-
 static char failure[200];
 
 static void fail(const char *format, ...)
@@ -63,20 +50,18 @@ static void die(const char *what)
     exit(1);
 }
 
-static cipher *make_cipher(const char *backend, const char *file)
+static bw_cipher *make_cipher(const char *backend, const char *file)
 {
     static const uint8_t key[16];   /* it protects nothing */
-    cipher *made = NULL;
+    bw_cipher *made = NULL;
     if (strcmp(backend, "libcrypto") == 0) {
         const bw_libcrypto *lib = bw_libcrypto_open(file);
         made = lib ? bw_libcrypto_cipher(lib, 0, key, sizeof key) : NULL;
     }
-#ifdef PIPE_IPSEC_MB
     if (strcmp(backend, "ipsec-mb") == 0) {
         const bw_ipsecmb *lib = bw_ipsecmb_open(file);
         made = lib ? bw_ipsecmb_cipher(lib, 0, key, sizeof key) : NULL;
     }
-#endif
     if (!made)
         die("this back end is not there");
     return made;
@@ -158,7 +143,7 @@ static bool arrived(const uint8_t *target, const uint8_t *source, uint64_t offse
 typedef struct {
     bw_socket *udp;
     bw_ring *ring;
-    cipher *cipher;
+    bw_cipher *cipher;
     uint32_t size;
     uint8_t *source;
 } side;
@@ -195,7 +180,7 @@ static uint64_t receive(const side *s, uint64_t count, int credit, bool all)
             const uint64_t mask = run->count == 64 ? UINT64_MAX : (UINT64_C(1) << run->count) - 1;
             const uint64_t offset = run->counter * payload;
             const uint64_t length = (run->count - 1u) * payload + run->last - BW_RUN_OVERHEAD;
-            if (open_run(s->cipher, s->ring, run->slot, run->start, run->size, run->count, run->last, mask) != mask)
+            if (bw_open_run(s->cipher, s->ring, run->slot, run->start, run->size, run->count, run->last, mask) != mask)
                 fail("not every packet from %" PRIu64 " on could be opened", run->counter);
             rows[i] = (bw_gather){
                 .mask = mask, .offset = offset, .dst = (uint64_t)(uintptr_t)target, .dst_mask = TARGET - 1, .low = offset,
@@ -288,7 +273,7 @@ static void flight(const side *s, bw_counters *counters, uint8_t *path, uint64_t
         die("cannot frame");
     for (uint32_t i = 0; i < n; i++) {
         const uint32_t last = trains[i].length - (fills[i].count - 1u) * s->size;
-        if (seal_run(s->cipher, s->ring, fills[i].slot, 0, s->size, fills[i].count, last) != 0)
+        if (bw_seal_run(s->cipher, s->ring, fills[i].slot, 0, s->size, fills[i].count, last) != 0)
             die("cannot seal");
     }
     for (uint32_t done = 0; done < n;) {

@@ -14,10 +14,9 @@ import shutil
 import subprocess
 import sys
 from hashlib import sha256
-from importlib import import_module
 from pathlib import Path
-from typing import Any
 
+from burstwire.crypto import aead_ipsecmb, aead_libcrypto
 from burstwire.crypto.aead import backends
 
 __all__ = ["available", "build", "library"]
@@ -25,13 +24,6 @@ __all__ = ["available", "build", "library"]
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = [*sorted((ROOT / "csrc").glob("*.c")), ROOT / "benches" / "pipe.c"]
 HEADERS = sorted((ROOT / "csrc").glob("*.h"))
-
-
-def _defines() -> list[str]:
-    """What pipe.c has to know of the C core that it is compiled with."""
-    text = "".join(path.read_text(encoding="utf-8") for path in HEADERS)
-    known = {"PIPE_CIPHERS": "bw_cipher_free", "PIPE_IPSEC_MB": "bw_ipsecmb_open"}
-    return [f"-D{name}" for name, function in known.items() if function in text]
 
 
 def _compiler() -> str:
@@ -43,10 +35,9 @@ def library(aead: str) -> str:
     if aead not in backends():
         return ""
     if aead == "libcrypto":
-        return os.environ.get("BURSTWIRE_LIBCRYPTO") or "libcrypto.so.3"
+        return os.environ.get(aead_libcrypto.ENVIRONMENT) or aead_libcrypto.SONAME
     if aead == "ipsec-mb":
-        module: Any = import_module("burstwire.crypto.aead_ipsecmb")
-        return str(module.candidates()[0])
+        return aead_ipsecmb.candidates()[0]
     return ""
 
 
@@ -59,7 +50,7 @@ def available(aead: str) -> str:
 
 def build() -> Path:
     """The binary, compiled if need be; raises `RuntimeError` with what the compiler said."""
-    options = ["-std=c11", "-O2", "-Wall", "-Wextra", "-I", str(ROOT / "csrc"), *_defines()]
+    options = ["-std=c11", "-O2", "-Wall", "-Wextra", "-I", str(ROOT / "csrc")]
     libraries = ["-ldl"] if sys.platform.startswith("linux") else []
     digest = sha256(" ".join([_compiler(), *options]).encode())
     for path in SOURCES + HEADERS:
