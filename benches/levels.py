@@ -28,7 +28,7 @@ __all__ = ["TABLES", "Bench", "collect", "files", "run"]
 TIMEOUT = 600.0
 """Seconds after which a level file is given up."""
 
-SLOW = ("level2_endpoints", "level3")
+SLOW = ("level2_endpoints", "level2_round_trip", "level3")
 """What a quick run leaves out: minutes of whole transfers, most of which its other parts have, too."""
 
 FOLDER = ROOT / "benches"

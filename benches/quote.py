@@ -46,7 +46,8 @@ def replace(document: str, report: dict[str, Any], *, partial: bool = False) -> 
             body = "\n".join(f"- {name}: {value}" for name, value in report["machine"].items()) + "\n"
             head = "<!-- machine -->"
         elif found["name"] in tables:
-            body, head = tables[found["name"]].body(), f"<!-- table: {found['name']} -->"
+            table = tables[found["name"]]
+            body, head = f"**{table.title}**\n\n{table.body()}", f"<!-- table: {found['name']} -->"
         else:
             return found[0]
         return f"{head}\n\n{body}\n<!-- end -->"
