@@ -111,7 +111,7 @@ def judge(report: Report, lines: Iterable[Line], notes: Iterable[str] = ()) -> N
         )
         if line.holds is not None:
             report.target(
-                f"{line.what}: {limit} (measured {ratio if line.ratios else f'{line.judged:,.3g}'})", line.holds
+                f"{line.what}: {limit} (measured {ratio if line.ratios else _shown(line.judged)})", line.holds
             )
     table.notes += [f"ratio, to reach: of medians of {ROUNDS} interleaved rounds, ratio by round", *notes]
     table.notes.append("SO_RCVBUF: as granted, in bytes; SO_SNDBUF is granted as much; AEAD: who does AES-128-GCM")
@@ -120,7 +120,11 @@ def judge(report: Report, lines: Iterable[Line], notes: Iterable[str] = ()) -> N
 
 def _number(line: Line) -> str:
     assert line.least is not None
-    return f"{line.least:g}x" if line.ratios else f"{line.least:,g}"
+    return f"{line.least:g}x" if line.ratios else _shown(line.least)
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 # --- what is compared ------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ MIB = 1 << 20
 
 ROOT = Path(__file__).resolve().parent.parent
 
-DISTRIBUTION_MODULES = {"uvloop": "uvloop", "aioquic": "aioquic", "qh3": "qh3", "pyzmq": "zmq"}
+DISTRIBUTION_MODULES = {"uvloop": "uvloop", "aioquic": "aioquic", "qh3": "qh3", "pyzmq": "zmq", "msgpack": "msgpack"}
 
 TIMEOUT = 300.0
 """Seconds after which one task is given up: a peer that hangs must not hang the report."""

@@ -51,13 +51,13 @@ def ours(
 
 
 def _variants() -> list[PeerChoice]:
-    """What a user gets without any setting, and each back end; packets of 1,200 bytes for bulk, where it matters."""
+    """What a user gets without any setting, and each back end on each loop; packets of 1,200 bytes for bulk, where
+    their size matters and the loop does not."""
     rows = [ours("burstwire"), ours("burstwire uvloop", loop="uvloop")]
     for aead in backends():
-        for loop, suffix in (("asyncio", ""), ("uvloop", " uvloop")):
-            rows.append(ours(f"burstwire {aead}{suffix}", aead=aead, loop=loop))
-            narrow = ours(f"burstwire 1200 {aead}{suffix}", aead=aead, loop=loop, datagram=1200)
-            rows.append(replace(narrow, tasks=BULK))
+        rows.append(ours(f"burstwire {aead}", aead=aead))
+        rows.append(ours(f"burstwire {aead} uvloop", aead=aead, loop="uvloop"))
+        rows.append(replace(ours(f"burstwire 1200 {aead}", aead=aead, datagram=1200), tasks=BULK))
     return rows
 
 
@@ -73,6 +73,7 @@ CATALOGUE: dict[str, PeerChoice] = {
         PeerChoice(
             "DatagramProtocol uvloop", "handwritten", ("--loop", "uvloop"), "uvloop", tasks=EVERYTHING - {"many"}
         ),
+        PeerChoice("one packet at a time", "oldway", (), "msgpack", tasks=frozenset({"bulk", "echo", "messages"})),
     )
 }
 """Everything that can be compared, by the name that tables use."""
