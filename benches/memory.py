@@ -82,7 +82,13 @@ def _idle(report: Report, count: int, others: tuple[str, ...]) -> None:
     raw = report.raw["memory_idle"] = {}
     for choice in [OURS, *present(choose(list(others)), "memory")]:
         say(f"memory: {count:,} idle connections of {choice.name}")
-        cost = raw[choice.name] = idle_cost(choice, count)
+        try:
+            cost = raw[choice.name] = idle_cost(choice, count)
+        except BenchError as error:
+            if choice is OURS:
+                raise
+            table.notes.append(f"{choice.name} failed: {str(error).splitlines()[-1][:160]}")
+            continue
         accepting, dialling = cost["accepting"] / 1024, cost["dialling"] / 1024
         limit: float | str = IDLE_LIMIT / 1e6 if choice is OURS else "–"
         table.add(choice.name, count, accepting, dialling, cost["rss"] / 1e6, limit)

@@ -40,7 +40,7 @@ class Part:
 
 PARTS: dict[str, Part] = {
     "relation": Part("relation", ("relation-bulk", "relation-calls"), 40, 15),
-    "memory": Part("memory", ("memory-stream", "memory-idle"), 60, 7),
+    "memory": Part("memory", ("memory-stream", "memory-idle"), 40, 7),
     "backpressure": Part(
         "backpressure",
         (slug("Accepted from the writer and delivered to the reader, when the last write returned"),),
@@ -48,7 +48,7 @@ PARTS: dict[str, Part] = {
         1,
     ),
     "hostile": Part("hostile", (slug("Hostile datagrams at an endpoint with a live connection"),), 60, 2),
-    "levels": Part("levels", levels.TABLES, 400, 40),
+    "levels": Part("levels", levels.TABLES, 480, 35),
     "path": Part(
         "packet_path",
         (
@@ -59,7 +59,7 @@ PARTS: dict[str, Part] = {
         8,
     ),
     "figures": Part("figures", ("figures",), 200, 0),
-    "pipes": Part("pipes", ("bulk-by-size",), 90, 12),
+    "pipes": Part("pipes", ("bulk-by-size",), 120, 13),
     "peers": Part(
         "beside", tuple(f"peers-{task}" for task in ("bulk", "echo", "messages", "many", "handshakes")), 300, 30
     ),
