@@ -168,10 +168,12 @@ def test_soak(benchmark: Any) -> None:
         gigabytes=counts.bytes / 1e9,
         messages=counts.messages,
         connections=counts.connections,
-        allocated_blocks_growth=samples.growth(samples.blocks),
+        allocated_blocks_growth=samples.blocks_growth(),
         allocated_blocks_limit=soak.BLOCKS,
         rss_growth_mib=samples.growth(samples.resident) / MIB,
         rss_limit_mib=soak.RESIDENT // MIB,
+        closed_connections_held=max(samples.closed[: samples.count]),
+        closed_connections_limit=soak.CLOSED,
         **counts.extra,
     )
 
@@ -180,7 +182,7 @@ def test_a_long_stream(benchmark: Any) -> None:
     benchmark.group = "a long stream, both sides in one process"
     size = (64 if benchmark.disabled else 4096) * MIB
     samples, about = benchmark.pedantic(lambda: asyncio.run(soak.steady(size)), rounds=1)
-    growth = samples.growth(samples.blocks)
+    growth = samples.blocks_growth()
     assert growth < soak.BLOCKS
     benchmark.extra_info.update(
         way=f"{size // MIB:,} MiB",

@@ -6,7 +6,9 @@
 Both sides are in this process, so that nothing that either of them keeps can hide. In the soak one connection carries
 streams of random length, which are hashed, another one messages of random length and their echo, a third one datagrams;
 streams are given up half-way by either side, and connections come and go. What is there is sampled while it runs:
-resident memory, the blocks that Python has allocated, slots that are leased. At the end every table must be empty.
+resident memory, the blocks that Python has allocated, slots that are leased, closed connections that something still
+holds. After a quarter of the time, and at the
+end, everything is closed: every table must be empty then, and the second time no more may be there than the first.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from benches.harness import BenchError
 from benches.peers.meter import memory
 from benches.report import Report, Table, say
 from burstwire.crypto.aead import fastest
+from burstwire.proto.connection import Connection
 
 __all__ = ["Samples", "run", "soak", "steady"]
 
@@ -38,6 +41,9 @@ BLOCKS = 1000
 
 RESIDENT = 16 * MIB
 """Bytes by which its memory may grow: the allocators' slack."""
+
+CLOSED = 256
+"""Connections that are closed, and still held by something, at most: some wait for a timer that was set before."""
 
 WARM = 0.25
 """Share of the time in which caches and pools fill."""
@@ -56,15 +62,18 @@ class Samples:
 
     capacity: int = 8192
     count: int = 0
+    at_rest: list[int] = field(default_factory=list)
+    """Blocks when everything was closed."""
 
     def __post_init__(self) -> None:
-        self.blocks, self.resident, self.leased = (array("q", bytes(8 * self.capacity)) for _ in range(3))
+        self.blocks, self.resident, self.leased, self.closed = (array("q", bytes(8 * self.capacity)) for _ in range(4))
 
-    def take(self, *endpoints: bw.Endpoint) -> None:
+    def take(self, *endpoints: bw.Endpoint, closed: int = 0) -> None:
         """One sample; more than there is room for are dropped."""
         if self.count < self.capacity:
             self.leased[self.count] = sum(endpoint.stats()["ring_leased"] for endpoint in endpoints)
             self.resident[self.count] = memory().get("rss", 0)
+            self.closed[self.count] = closed
             self.blocks[self.count] = sys.getallocatedblocks()
             self.count += 1
 
@@ -78,6 +87,10 @@ class Samples:
         if not quarter:
             raise BenchError(f"{self.count} samples are too few to tell")
         return min(known[-quarter:]) - min(known[:quarter])
+
+    def blocks_growth(self) -> int:
+        """Between the two moments at rest; without such, as `growth`."""
+        return self.at_rest[-1] - self.at_rest[0] if self.at_rest else self.growth(self.blocks)
 
 
 @dataclass
@@ -105,57 +118,67 @@ async def soak(seconds: float, seed: int = 1) -> tuple[Counts, Samples]:
         await bw.bind("127.0.0.1:0", bw.KeyPair.generate(), config=QUIET) as client,
     ):
         serving = asyncio.create_task(_serve(server))
-        end = time.monotonic() + seconds
-
-        async def until_the_end(work: Callable[[bw.Connection], Awaitable[None]]) -> None:
-            async with await client.connect(server.local_address, server.public_key) as connection:
-                while time.monotonic() < end:
-                    await work(connection)
-
-        async def streams(connection: bw.Connection) -> None:
-            await _stream(connection, rng, counts)
-
-        async def messages(connection: bw.Connection) -> None:
-            batch = [rng.randbytes(rng.randrange(1, LONGEST_MESSAGE)) for _ in range(rng.randrange(1, 8))]
-            await connection.send_many(batch)
-            for each in batch:
-                assert await connection.recv() == each, "a message came back changed"
-            counts.messages += len(batch)
-
-        async def datagrams(connection: bw.Connection) -> None:
-            for _ in range(rng.randrange(1, 40)):
-                connection.send_datagram(rng.randbytes(rng.randrange(1000)))
-                counts.datagrams += 1
-            await asyncio.sleep(0.002)
-
-        async def churn() -> None:
-            while time.monotonic() < end:
-                async with await client.connect(server.local_address, server.public_key) as connection:
-                    await connection.send(b"here")
-                    assert await connection.recv() == b"here"
-                    counts.connections += 1
-                await asyncio.sleep(0.005)
-
-        async def look() -> None:
-            while time.monotonic() < end:
-                gc.collect()  # what a closed connection leaves is cyclic, and waits for a collection of the oldest
-                samples.take(server, client)
-                await asyncio.sleep(max(EVERY, seconds / 400))
-
-        async with asyncio.TaskGroup() as tasks:
-            for work in (streams, messages, datagrams):
-                tasks.create_task(until_the_end(work))
-            tasks.create_task(churn())
-            tasks.create_task(look())
-        for _ in range(500):  # what was closed last is remembered for three PTOs
-            if not server.stats()["connections"] and not client.stats()["connections"]:
-                break
-            await asyncio.sleep(0.02)
-        _books(server, client)
+        for part in (WARM, 1 - WARM):
+            end = time.monotonic() + part * seconds
+            looking = asyncio.create_task(_look(samples, server, client, seconds / 400))
+            await _everything(server, client, rng, counts, end)
+            looking.cancel()
+            for _ in range(500):  # what was closed last is remembered for three PTOs
+                if not server.stats()["connections"] and not client.stats()["connections"]:
+                    break
+                await asyncio.sleep(0.02)
+            _books(server, client)
+            gc.collect()
+            samples.at_rest.append(sys.getallocatedblocks())
+        stats = client.stats()
+        counts.extra = {name: stats[f"socket_{name}"] for name in ("receive_buffer", "send_buffer")}
         await server.close()
         await serving
-    counts.extra = {name: client.stats()[name] for name in ("socket_receive_buffer", "socket_send_buffer")}
     return counts, samples
+
+
+async def _look(samples: Samples, server: bw.Endpoint, client: bw.Endpoint, pause: float) -> None:
+    while True:
+        gc.collect()  # what a closed connection leaves is cyclic, and waits for a collection of the oldest
+        known = sum(type(each) is Connection for each in gc.get_objects())
+        samples.take(server, client, closed=known - server.stats()["connections"] - client.stats()["connections"])
+        await asyncio.sleep(max(EVERY, pause))
+
+
+async def _everything(server: bw.Endpoint, client: bw.Endpoint, rng: random.Random, counts: Counts, end: float) -> None:
+    async def until_the_end(work: Callable[[bw.Connection], Awaitable[None]]) -> None:
+        async with await client.connect(server.local_address, server.public_key) as connection:
+            while time.monotonic() < end:
+                await work(connection)
+
+    async def streams(connection: bw.Connection) -> None:
+        await _stream(connection, rng, counts)
+
+    async def messages(connection: bw.Connection) -> None:
+        batch = [rng.randbytes(rng.randrange(1, LONGEST_MESSAGE)) for _ in range(rng.randrange(1, 8))]
+        await connection.send_many(batch)
+        for each in batch:
+            assert await connection.recv() == each, "a message came back changed"
+        counts.messages += len(batch)
+
+    async def datagrams(connection: bw.Connection) -> None:
+        for _ in range(rng.randrange(1, 40)):
+            connection.send_datagram(rng.randbytes(rng.randrange(1000)))
+            counts.datagrams += 1
+        await asyncio.sleep(0.002)
+
+    async def churn() -> None:
+        while time.monotonic() < end:
+            async with await client.connect(server.local_address, server.public_key) as connection:
+                await connection.send(b"here")
+                assert await connection.recv() == b"here"
+                counts.connections += 1
+            await asyncio.sleep(0.005)
+
+    async with asyncio.TaskGroup() as tasks:
+        for work in (streams, messages, datagrams):
+            tasks.create_task(until_the_end(work))
+        tasks.create_task(churn())
 
 
 def _books(*endpoints: bw.Endpoint) -> None:
@@ -299,21 +322,28 @@ def _table(title: str, samples: Samples) -> Table:
         ("allocated blocks", samples.blocks, 1),
         ("resident memory, MB", samples.resident, 1e6),
         ("slots leased", samples.leased, 1),
+        ("closed connections still held", samples.closed, 1),
     ):
         known = values[first : samples.count]
         growth = samples.growth(values)
         table.add(name, known[0] / unit, known[-1] / unit, min(known) / unit, max(known) / unit, growth / unit)
     table.notes.append(f"{samples.count} samples; growth: from the least of the first quarter to the least of the last")
+    if samples.at_rest:
+        table.notes.append(
+            f"allocated blocks with everything closed: {' and '.join(f'{n:,}' for n in samples.at_rest)}"
+        )
     return table
 
 
 def _judge(report: Report, what: str, samples: Samples) -> None:
-    blocks, resident = samples.growth(samples.blocks), samples.growth(samples.resident)
-    report.verdict(f"{what}: allocated blocks grow by less than {BLOCKS:,} ({blocks:,.0f})", blocks < BLOCKS)
+    blocks, resident = samples.blocks_growth(), samples.growth(samples.resident)
+    report.verdict(f"{what}: allocated blocks grow by less than {BLOCKS:,} ({blocks:,})", blocks < BLOCKS)
     report.verdict(
         f"{what}: resident memory grows by less than {RESIDENT // MIB} MiB ({resident / MIB:.1f} MiB)",
         resident < RESIDENT,
     )
+    closed = max(samples.closed[: samples.count])
+    report.verdict(f"{what}: at most {CLOSED} closed connections are still held ({closed:,})", closed <= CLOSED)
     leased = max(samples.leased[: samples.count])
     report.verdict(f"{what}: no slot is leased between two steps, and all tables are empty at the end", leased == 0)
 
