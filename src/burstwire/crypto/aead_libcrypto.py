@@ -1,5 +1,5 @@
 """Packet protection by libcrypto, through csrc/aead_libcrypto.c: the system's, or the one that the environment variable
-BURSTWIRE_LIBCRYPTO names by path or soname (OpenSSL 3.5 is half as fast again as 3.0).
+BURSTWIRE_LIBCRYPTO names by path or soname (OpenSSL 3.5 takes hardly more than half the time of 3.0).
 
 The library is opened when it is first asked for; where the system has none, `present` says so and nothing else happens.
 """
