@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 
-from benches import levels
+from benches import pytests
 from benches.report import Report, slug
 
 __all__ = ["PARTS", "Part", "table_names"]
@@ -48,7 +48,7 @@ PARTS: dict[str, Part] = {
         1,
     ),
     "hostile": Part("hostile", (slug("Hostile datagrams at an endpoint with a live connection"),), 60, 2),
-    "levels": Part("levels", levels.TABLES, 480, 35),
+    "levels": Part("pytests", pytests.TABLES, 480, 35),
     "path": Part(
         "packet_path",
         (
@@ -61,7 +61,7 @@ PARTS: dict[str, Part] = {
     "figures": Part("figures", ("figures",), 200, 0),
     "pipes": Part("pipes", ("bulk-by-size",), 120, 13),
     "peers": Part(
-        "beside", tuple(f"peers-{task}" for task in ("bulk", "echo", "messages", "many", "handshakes")), 300, 30
+        "beside", tuple(f"peers-{task}" for task in ("bulk", "echo", "messages", "many", "handshakes")), 420, 30
     ),
 }
 """Those with limits first."""
