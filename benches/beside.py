@@ -56,7 +56,7 @@ WORK = (
 def run(report: Report, *, quick: bool) -> None:
     """Measure and print; a peer that fails is reported as such, and the rest go on."""
     choices = present(choose(list(QUICK)) if quick else CATALOGUE.values(), "peers")
-    seconds, rounds = (0.3, 1) if quick else (0.8, 3)
+    seconds, rounds = (0.2, 1) if quick else (0.8, 3)
     with servers(choices) as running:
         for work in WORK:
             say(f"peers: {work.title}")

@@ -24,7 +24,7 @@ from typing import Any
 __all__ = ["Contest", "Way", "each", "note"]
 
 QUICK = "BENCH_QUICK"
-"""Environment variable: 1 for an eighth of the work and at most three rounds."""
+"""Environment variable: 1 for an eighth of the work and at most two rounds."""
 
 Way = Callable[[int], float]
 """Does its work so many times, checks that it was done, and returns the seconds that count."""
@@ -87,7 +87,7 @@ class Contest:
         self._count = max(quick_count, count // 8) if quick else count
         self._quick_count = quick_count
         self._scale = scale
-        self._rounds = min(rounds, 3) if quick else rounds
+        self._rounds = min(rounds, 2) if quick else rounds
         self._targets = targets or {}
         self._claims = claims or {}
         self._seconds: dict[str, list[float]] = {}

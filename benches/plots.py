@@ -79,8 +79,8 @@ def _figures(data: Data, prefix: str) -> dict[str, tuple[float, float, float]]:
 
 def by_size(data: Data, plt: Any) -> Any:
     """Throughput by size of the datagrams, for each back end, with the pipes beside it."""
-    rows = data["raw"].get("pipes")
-    if not rows:
+    rows = data["raw"].get("pipes", [])
+    if len({row["size"] for row in rows}) < 2:
         return None
     figure, axes = plt.subplots(figsize=(8, 4.5))
     backends = list(dict.fromkeys(row["aead"] for row in rows))

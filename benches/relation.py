@@ -37,7 +37,7 @@ OURS = ours("burstwire", datagram=1200, aead="cryptography")
 
 def run(report: Report, *, quick: bool) -> None:
     """Measure, print, and judge."""
-    seconds, rounds = (0.4, 3) if quick else (1.0, 5)
+    seconds, rounds = (0.3, 3) if quick else (1.0, 5)
     peers = [OURS, *present(choose(["asyncio TLS", "aioquic"]), "relation")]
     with servers(peers) as running:
         say("relation: a first round, in which every byte is hashed")
@@ -47,7 +47,7 @@ def run(report: Report, *, quick: bool) -> None:
         say(f"relation: {rounds} rounds of bulk")
         results = compare(running, "bulk", counts, rounds)
     say("relation: the counted run")
-    counted = count_calls((128 if quick else 512) * MIB)
+    counted = count_calls((64 if quick else 512) * MIB)
     report.raw["relation"] = {"bulk": results, "counted": counted}
     _rates(report, results, results[OURS.name][-1]["about"])
     _calls(report, counted)
