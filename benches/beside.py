@@ -1,36 +1,26 @@
-"""The same work on everything that a Python program could use instead, in turn, with ratios."""
+"""The same work on everything that a Python program could use instead, in turn, with ratios.
+
+Each peer runs as two processes. A first round finds out who works at all (bulk is hashed whole) and how much each gets
+to do, so that everyone is measured for about the same time; then come the rounds that count, all peers in turn.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from benches.harness import BenchError, Result, ServerProcess, compare, middle, missing, servers
-from benches.peers import CATALOGUE, PeerChoice, choose
-from benches.report import Report, Table, ratio, say
+from benches.harness import MIB, Result, ServerProcess, compare, middle, present, rehearse, rounds_of, servers
+from benches.machine import conditions_of
+from benches.peers import CATALOGUE, choose
+from benches.report import Better, Report, Table, ratio, say
 
 __all__ = ["run"]
 
-MIB = 1 << 20
-QUICK = ("burstwire 1200", "burstwire", "asyncio TLS", "uvloop TLS", "aioquic", "ZeroMQ CURVE")
+QUICK = ("burstwire", "asyncio TLS", "uvloop TLS", "aioquic", "ZeroMQ CURVE")
 """Those that a quick run compares."""
 
-BASE = "burstwire 1200"
-"""Whose figures stand over the others' in the ratios."""
-
-
-def run(report: Report, *, quick: bool) -> None:
-    """Measure and print; a peer that fails is reported as such, and the rest go on."""
-    choices = []
-    for choice in choose(list(QUICK)) if quick else CATALOGUE.values():
-        reason = missing(choice)
-        if reason:
-            say(f"peers: without {choice.name}: {reason}")
-        else:
-            choices.append(choice)
-    rounds = 1 if quick else 3
-    with servers(choices) as running:
-        for work in _work(4 if quick else 1):
-            _one(report, running, choices, work, rounds)
+BASE = "burstwire"
+"""Whose figures stand over the others' in the ratios: burstwire as a user gets it without any setting."""
 
 
 @dataclass(frozen=True)
@@ -39,65 +29,85 @@ class Work:
 
     Attributes:
         task: of `benches.peers.tasks`.
-        title: of the table. unit: what its figures are.
-        key: the figure of a result. factor: what makes it one of that unit.
-        amount: bytes, requests, messages or handshakes. slow_amount: the same for slow peers.
+        name: of the table. title: of the table. unit: what its figures are.
+        key: the figure of a result. factor: what makes it one of that unit. better: which direction is.
+        shown: the amount as the table shows it.
     """
 
     task: str
+    name: str
     title: str
     unit: str
-    key: str
-    factor: float
-    amount: int
-    slow_amount: int
-
-    def amount_for(self, choice: PeerChoice) -> int:
-        """What this peer is given to do."""
-        return self.slow_amount if choice.slow else self.amount
+    key: str = "rate"
+    factor: float = 1.0
+    better: Better = "more"
+    shown: Callable[[int], object] = int
 
 
-def _work(scale: int) -> list[Work]:
-    each = "Messages of 100 bytes, one call each"
-    many = "Messages of 100 bytes, many a call"
-    return [
-        Work("bulk", "Bulk, one stream", "MB/s", "rate", 1e-6, 256 * MIB // scale, 16 * MIB // scale),
-        Work("echo", "Request and response of 100 bytes", "p50, µs", "p50", 1e6, 4000 // scale, 4000 // scale),
-        Work("messages", each, "a second", "rate", 1, 100_000 // scale, 40_000 // scale),
-        Work("many", many, "a second", "rate", 1, 200_000 // scale, 40_000 // scale),
-        Work("handshakes", "Handshakes, one after another", "a second", "rate", 1, 400 // scale, 200 // scale),
-    ]
+WORK = (
+    Work("bulk", "peers-bulk", "Bulk, one stream", "MB/s", factor=1e-6, shown=lambda count: f"{count // MIB:,} MiB"),
+    Work("echo", "peers-echo", "Request and response of 100 bytes", "p50, µs", key="p50", factor=1e6, better="less"),
+    Work("messages", "peers-messages", "Messages of 100 bytes, one call each", "a second"),
+    Work("many", "peers-many", "Messages of 100 bytes, many a call", "a second"),
+    Work("handshakes", "peers-handshakes", "Handshakes, one after another", "a second"),
+)
 
 
-def _one(report: Report, running: dict[str, ServerProcess], choices: list[PeerChoice], work: Work, rounds: int) -> None:
-    table = Table(work.title, ["transport", "amount", work.unit, "worst", "best", f"{BASE} is", "p99, µs"])
-    say(f"peers: {work.title}")
-    taking: dict[str, ServerProcess] = {}
-    counts: dict[str, int] = {}
-    results: dict[str, list[Result]] = {}
-    for choice in choices:
-        if work.task not in choice.tasks:
-            continue
-        server = running[choice.name]
-        amount = work.amount_for(choice)
-        try:
-            # The first round finds out who works at all, and hashes every byte; it counts only when it is the only one.
-            if work.task == "bulk":
-                server.run("bulk", min(amount, 16 * MIB), "--hash-all")
-            results[choice.name] = [server.run(work.task, amount)]
-        except BenchError as error:
-            say(f"peers: {error}")
-            table.notes.append(f"{choice.name} failed: {str(error).splitlines()[-1][:160]}")
-            continue
-        taking[choice.name] = server
-        counts[choice.name] = amount
-    if rounds > 1:
-        results = compare(taking, work.task, counts, rounds)
+def run(report: Report, *, quick: bool) -> None:
+    """Measure and print; a peer that fails is reported as such, and the rest go on."""
+    choices = present(choose(list(QUICK)) if quick else CATALOGUE.values(), "peers")
+    seconds, rounds = (0.2, 1) if quick else (0.8, 3)
+    with servers(choices) as running:
+        for work in WORK:
+            say(f"peers: {work.title}")
+            taking = {choice.name: running[choice.name] for choice in choices if work.task in choice.tasks}
+            _one(report, taking, work, seconds, rounds)
+
+
+def _one(report: Report, running: dict[str, ServerProcess], work: Work, seconds: float, rounds: int) -> None:
+    counts, failed = rehearse(running, work.task, seconds)
+    results = compare({name: running[name] for name in counts}, work.task, counts, rounds)
+    columns = ["transport", "amount", work.unit, "worst", "best", f"{BASE} is", *_more(work)]
+    table = Table(work.title, columns, name=work.name)
     base = middle(results[BASE], work.key) * work.factor if BASE in results else 0.0
     for name, each in results.items():
+        single = sorted(rounds_of(each, work.key, work.factor), reverse=work.better == "less")
         value = middle(each, work.key) * work.factor
-        single = sorted((result[work.key] * work.factor for result in each), reverse=work.key != "rate")
-        p99 = middle(each, "p99") * 1e6 if "p99" in each[0] else "–"
-        table.add(name, counts[name], value, single[0], single[-1], ratio(base, value), p99)
+        table.add(name, work.shown(counts[name]), value, single[0], single[-1], ratio(base, value), *_cells(work, each))
+        report.figure(f"peers/{work.task}/{name}", single, work.unit, work.better)
+    table.notes += [f"{name} failed: {why}" for name, why in failed.items()]
+    table.notes.append(f"medians of {rounds} interleaved rounds of about {seconds:g} s, two processes on loopback")
+    if work.better == "less":
+        table.notes.append(f"{BASE} is: its time over the other's, so below 1 is faster")
+    if BASE in results:
+        table.notes.append(conditions_of(results[BASE][-1]["about"]))
+    for name in ("asyncio TLS", "aioquic", "qh3 uvloop", "ZeroMQ CURVE", "DatagramProtocol uvloop"):
+        if name in results:
+            table.notes.append(f"{name}: {_about(results[name][-1])}")
     report.raw[f"peers_{work.task}"] = results
     report.add(table)
+
+
+def _more(work: Work) -> list[str]:
+    if work.task == "bulk":
+        return ["AEAD of burstwire"]
+    if work.task == "echo":
+        return ["p99, µs"]
+    if work.task == "handshakes":
+        return ["p99, µs", "proves"]
+    return []
+
+
+def _cells(work: Work, results: list[Result]) -> list[object]:
+    about = results[-1]["about"]
+    if work.task == "bulk":
+        return [about.get("aead", "–")]
+    if work.task == "echo":
+        return [middle(results, "p99") * 1e6]
+    if work.task == "handshakes":
+        return [middle(results, "p99") * 1e6, about["proven"]]
+    return []
+
+
+def _about(result: Result) -> str:
+    return ", ".join(f"{name} {value}" for name, value in result["about"].items())

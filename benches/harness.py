@@ -9,22 +9,41 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
 
 from benches.peers import PeerChoice
 from benches.peers.certificate import use_aes_128
+from benches.report import say
 
-__all__ = ["BenchError", "Result", "ServerProcess", "compare", "middle", "missing", "servers"]
+__all__ = [
+    "MIB",
+    "ROOT",
+    "BenchError",
+    "Result",
+    "ServerProcess",
+    "compare",
+    "middle",
+    "missing",
+    "present",
+    "rehearse",
+    "rounds_of",
+    "servers",
+]
+
+MIB = 1 << 20
 
 ROOT = Path(__file__).resolve().parent.parent
 
-DISTRIBUTION_MODULES = {"uvloop": "uvloop", "aioquic": "aioquic", "qh3": "qh3", "pyzmq": "zmq"}
+DISTRIBUTION_MODULES = {"uvloop": "uvloop", "aioquic": "aioquic", "qh3": "qh3", "pyzmq": "zmq", "msgpack": "msgpack"}
 
 TIMEOUT = 300.0
 """Seconds after which one task is given up: a peer that hangs must not hang the report."""
+
+_FIRST = {"bulk": 8 * MIB, "echo": 500, "messages": 20_000, "many": 20_000, "handshakes": 50}
+"""What each task begins with, to find out how fast a peer is."""
 
 Result = dict[str, Any]
 
@@ -38,9 +57,21 @@ def missing(choice: PeerChoice) -> str:
     module = DISTRIBUTION_MODULES.get(choice.needs, "burstwire")
     if importlib.util.find_spec(module) is None:
         return f"{choice.needs or module} is not installed"
-    if importlib.util.find_spec(f"benches.peers.{choice.module}") is None:
-        return f"benches.peers.{choice.module} does not exist"
+    if importlib.util.find_spec(choice.path) is None:
+        return f"{choice.path} does not exist"
     return ""
+
+
+def present(choices: Iterable[PeerChoice], part: str) -> list[PeerChoice]:
+    """Those that can run here; for the others it is said why not."""
+    found = []
+    for choice in choices:
+        reason = missing(choice)
+        if reason:
+            say(f"{part}: without {choice.name}: {reason}")
+        else:
+            found.append(choice)
+    return found
 
 
 def _environment() -> dict[str, str]:
@@ -54,7 +85,7 @@ _openssl: Path | None = None
 
 
 def _command(choice: PeerChoice, extra: tuple[str, ...]) -> list[str]:
-    return [sys.executable, "-m", f"benches.peers.{choice.module}", *choice.options, *extra]
+    return [sys.executable, "-m", choice.path, *choice.options, *extra]
 
 
 class ServerProcess:
@@ -105,6 +136,18 @@ class ServerProcess:
         if report["failures"]:
             raise BenchError(f"{self.choice.name}: on the server {'; '.join(report['failures'][:3])}")
         return report
+
+    def rehearse(self, task: str, seconds: float) -> int:
+        """Runs a task twice outside the count, bulk once with every byte hashed; the amount that takes about `seconds`.
+
+        So every peer gets as much as it can do in the same time, and a run is never too short to be measured.
+        """
+        first = _FIRST[task]
+        result = self.run(task, first, *(("--hash-all",) if task == "bulk" else ()))
+        if task == "bulk" and result["rate"] > first:
+            result = self.run(task, 8 * first)
+        grain = MIB if task == "bulk" else 100
+        return max(int(result["rate"] * seconds) // grain, 1) * grain
 
     def run(self, task: str, count: int, *extra: str, timeout: float = TIMEOUT) -> Result:
         """One task from a new client process."""
@@ -175,6 +218,24 @@ def compare(
         for name, server in running.items():
             results[name].append(server.run(task, counts[name], *extra))
     return results
+
+
+def rehearse(running: dict[str, ServerProcess], task: str, seconds: float) -> tuple[dict[str, int], dict[str, str]]:
+    """The amount for each peer by name, and why those fail that are not among them."""
+    counts: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    for name, server in running.items():
+        try:
+            counts[name] = server.rehearse(task, seconds)
+        except BenchError as error:
+            say(str(error))
+            failed[name] = str(error).splitlines()[-1][:160]
+    return counts, failed
+
+
+def rounds_of(results: list[Result], key: str, factor: float = 1.0) -> list[float]:
+    """One figure of every round."""
+    return [float(result[key]) * factor for result in results]
 
 
 def middle(results: list[Result], key: str) -> float:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from itertools import repeat
 from typing import Any
 
 import pytest
 
+from benches.contest import Contest, Way, note
 from burstwire.core import BufferRing
 from burstwire.proto.ranges import RangeSet, ReceivedNumbers
 
@@ -22,6 +25,7 @@ def test_ranges_in_order(benchmark: Any) -> None:
         return ranges
 
     assert list(benchmark(work)) == [(0, 1000 * RUN)]
+    note(benchmark, "RangeSet, in order", "ns_per_run", 1e9 / 1000)
 
 
 def test_packets_in_a_set(benchmark: Any) -> None:
@@ -36,6 +40,7 @@ def test_packets_in_a_set(benchmark: Any) -> None:
         return seen
 
     assert len(benchmark(work)) == 1000 * RUN
+    note(benchmark, "a set of numbers", "ns_per_run", 1e9 / 1000)
 
 
 def test_received_numbers_in_order(benchmark: Any) -> None:
@@ -48,6 +53,7 @@ def test_received_numbers_in_order(benchmark: Any) -> None:
         return numbers
 
     assert benchmark(work).ack_ranges() == [(0, 1000 * RUN - 1)]
+    note(benchmark, "ReceivedNumbers, in order", "ns_per_run", 1e9 / 1000)
 
 
 def test_ranges_with_holes(benchmark: Any) -> None:
@@ -63,33 +69,63 @@ def test_ranges_with_holes(benchmark: Any) -> None:
         return ranges
 
     assert list(benchmark(work)) == [(0, 1000 * RUN)]
+    note(benchmark, "RangeSet, every tenth late", "ns_per_run", 1e9 / 1000)
 
 
-@pytest.mark.parametrize("slots", [1, 8])
-def test_lease_and_return(benchmark: Any, slots: int) -> None:
-    benchmark.group = f"{slots} buffers of 64 KiB"
+SLOT = 1 << 16
+FRESH = "bytearray, allocated and freed"
+
+
+def _leased(slots: int) -> Way:
+    """Leased, written to, and given back."""
     ring = BufferRing(16)
 
-    def work() -> None:
-        leased = [ring.lease() for _ in range(slots)]
-        for slot in leased:
-            ring.views[slot][0] = 1
-            ring.release(slot)
+    def work(count: int) -> float:
+        leases = ring.leases
+        started = time.perf_counter()
+        for _ in repeat(None, count // slots):
+            leased = [ring.lease() for _ in range(slots)]
+            for slot in leased:
+                ring.views[slot][0] = 1
+                ring.release(slot)
+        seconds = time.perf_counter() - started
+        assert ring.leases - leases == count // slots * slots
+        assert ring.leased == 0
+        assert ring.high_water == slots
+        return seconds
 
-    benchmark(work)
-    assert ring.leased == 0
-    assert ring.high_water == slots
+    return work
 
 
-@pytest.mark.parametrize("slots", [1, 8])
-def test_allocate(benchmark: Any, slots: int) -> None:
-    """A new buffer each time: allocated, cleared, freed."""
-    benchmark.group = f"{slots} buffers of 64 KiB"
+def _allocated(slots: int) -> Way:
+    """A new buffer each time: allocated, cleared, written to, freed."""
 
-    def work() -> list[bytearray]:
-        buffers = [bytearray(65536) for _ in range(slots)]
-        for buffer in buffers:
-            buffer[0] = 1
-        return buffers
+    def work(count: int) -> float:
+        started = time.perf_counter()
+        for _ in repeat(None, count // slots):
+            buffers = [bytearray(SLOT) for _ in range(slots)]
+            for buffer in buffers:
+                buffer[0] = 1
+        seconds = time.perf_counter() - started
+        assert [len(buffer) for buffer in buffers] == [SLOT] * slots
+        return seconds
 
-    assert len(benchmark(work)) == slots
+    return work
+
+
+BUFFERS = [
+    Contest(
+        f"buffers of 64 KiB, {slots} at a time",
+        "ns_per_buffer",
+        {FRESH: _allocated(slots), "BufferRing, leased and returned": _leased(slots)},
+        base=FRESH,
+        count=2_000,
+        quick_count=80,
+    )
+    for slots in (1, 8)
+]
+
+
+@pytest.mark.parametrize(("contest", "way"), Contest.rows(*BUFFERS), ids=str)
+def test_buffers(benchmark: Any, contest: Contest, way: str) -> None:
+    contest.report(benchmark, way)

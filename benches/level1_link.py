@@ -17,6 +17,7 @@ import pytest
 
 from burstwire.config import Config
 from burstwire.core import ANY_LOCAL, BufferRing, RunTable, pack_address
+from burstwire.crypto.aead import backends
 from burstwire.identity import KeyPair
 from burstwire.proto import events as ev
 from burstwire.proto.connection import Connection
@@ -55,8 +56,8 @@ class Host:
 class Memory:
     """A link without delay: what one side transmits, the other receives."""
 
-    def __init__(self, **settings: Any) -> None:
-        config = Config(pacing=False, aead_backend="cryptography", **settings)
+    def __init__(self, backend: str | None = "cryptography", **settings: Any) -> None:
+        config = Config(pacing=False, aead_backend=backend, **settings)
         self.near, self.far = Host(1, config, 1), Host(2, config, 2)
         self.now = 0.0
         self.trains = 0
@@ -164,38 +165,67 @@ class Memory:
             right += self.near.timed("read", self.near_connection.next_message) == message
         return right
 
+    def spent_by(self, unit: str, count: float) -> dict[str, float]:
+        """Where the time went: µs of each step of each side, by so many of some unit."""
+        return {
+            f"{side}_{step}_us_per_{unit}": seconds / count * 1e6
+            for side, host in (("near", self.near), ("far", self.far))
+            for step, seconds in sorted(host.spent.items(), key=lambda item: -item[1])
+        }
+
 
 @pytest.mark.parametrize("size", [1200, 1452, 65507])
-def test_bulk_over_memory(benchmark: Any, size: int) -> None:
-    link = Memory(max_datagram_size=size)
+@pytest.mark.parametrize("backend", backends())
+def test_bulk_over_memory(benchmark: Any, backend: str, size: int) -> None:
+    link = Memory(backend, max_datagram_size=size)
     amount = MIB if benchmark.disabled else 32 * MIB
+    rounds = 1 if benchmark.disabled else 5
     benchmark.group = "bulk over memory, both sides on one core"
-    read = benchmark.pedantic(link.bulk, (amount,), rounds=1 if benchmark.disabled else 5)
+    before = link.near_connection.stats()["packets_sent"]
+    read = benchmark.pedantic(link.bulk, (amount,), rounds=rounds)
     assert read == amount
+    packets = link.near_connection.stats()["packets_sent"] - before
+    assert packets * size > rounds * amount
     if benchmark.stats is not None:
-        benchmark.extra_info["mb_per_second"] = amount / benchmark.stats.stats.median / 1e6
+        seconds = benchmark.stats.stats.median
+        benchmark.extra_info.update(
+            way=f"{size:,} bytes, {backend}",
+            aead=backend,
+            datagram=size,
+            mb_per_second=amount / seconds / 1e6,
+            packets_per_second=packets / rounds / seconds,
+            **link.spent_by("mib", rounds * amount / MIB),
+        )
 
 
-def test_echo_over_memory(benchmark: Any) -> None:
-    link = Memory(max_datagram_size=1200)
+@pytest.mark.parametrize("backend", backends())
+def test_echo_over_memory(benchmark: Any, backend: str) -> None:
+    link = Memory(backend, max_datagram_size=1200)
     count = 50 if benchmark.disabled else 2000
+    rounds = 1 if benchmark.disabled else 5
     benchmark.group = "100 bytes there and back over memory"
-    assert benchmark.pedantic(link.echo, (count,), rounds=1 if benchmark.disabled else 5) == count
+    assert benchmark.pedantic(link.echo, (count,), rounds=rounds) == count
     if benchmark.stats is not None:
-        benchmark.extra_info["microseconds"] = benchmark.stats.stats.median / count * 1e6
+        benchmark.extra_info.update(
+            way=backend,
+            aead=backend,
+            us_per_echo=benchmark.stats.stats.median / count * 1e6,
+            **link.spent_by("echo", rounds * count),
+        )
 
 
 def main() -> None:
     """Print where the time goes."""
     parser = argparse.ArgumentParser(prog="python -m benches.level1_link", description=__doc__)
     parser.add_argument("--datagram", type=int, default=1200)
+    parser.add_argument("--aead", choices=backends(), default="cryptography")
     parser.add_argument("--mib", type=int, default=128)
     parser.add_argument("--messages", type=int, default=5000)
     options = parser.parse_args()
-    link = Memory(max_datagram_size=options.datagram)
+    link = Memory(options.aead, max_datagram_size=options.datagram)
     assert link.bulk(options.mib * MIB) == options.mib * MIB
     _show(link, f"train of bulk ({link.trains:,} trains)", link.trains * 1.0)
-    link = Memory(max_datagram_size=options.datagram)
+    link = Memory(options.aead, max_datagram_size=options.datagram)
     assert link.echo(options.messages) == options.messages
     _show(link, "message there and back", options.messages * 1.0)
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from benches.harness import BenchError, ServerProcess, missing
+from typing import Any
+
+from benches.harness import MIB, BenchError, ServerProcess, present
+from benches.machine import conditions_of
 from benches.peers import PeerChoice, choose
 from benches.report import Report, Table, say
 
-__all__ = ["run"]
+__all__ = ["idle_cost", "run"]
 
-MIB = 1 << 20
 RECEIVER_LIMIT = 150e6
 IDLE_LIMIT = 100e6
-OTHERS = ("asyncio TLS", "uvloop TLS", "aioquic")
+OTHERS = ("asyncio TLS", "uvloop TLS", "aioquic", "qh3 uvloop", "ZeroMQ CURVE")
+QUICK_OTHERS = ("asyncio TLS", "aioquic")
 
 OURS = PeerChoice("burstwire", "ours")
 
@@ -27,19 +30,43 @@ def run(report: Report, *, quick: bool) -> None:
     stream = Table(
         "Memory of the receiver of one stream",
         ["process", "MiB received", "peak RSS, MB", "RSS before, MB", "limit, MB"],
+        name="memory-stream",
     )
     stream.add("receiver", size // MIB, receiver["rss_peak"] / 1e6, before["rss"] / 1e6, RECEIVER_LIMIT / 1e6)
     stream.add("sender", size // MIB, result["client"]["rss_peak"] / 1e6, "–", "–")
+    stream.notes.append(conditions_of(result["about"]))
+    report.figure("memory/stream/receiver peak", [receiver["rss_peak"] / 1e6], "MB", "less")
     report.add(stream)
     report.raw["memory_stream"] = {"before": before, "after": receiver, "run": result}
     peak = receiver["rss_peak"]
     report.verdict(
         f"the receiver of {size // MIB:,} MiB peaks below 150 MB ({peak / 1e6:.1f} MB)", peak < RECEIVER_LIMIT
     )
-    _idle(report, 200 if quick else 1000)
+    _idle(report, 200 if quick else 1000, QUICK_OTHERS if quick else OTHERS)
 
 
-def _idle(report: Report, count: int) -> None:
+def idle_cost(choice: PeerChoice, count: int) -> dict[str, Any]:
+    """What `count` idle connections take: `accepting` and `dialling` bytes each, and the accepting side's `rss`.
+
+    Raises `BenchError` when some connection did not come to be.
+    """
+    with ServerProcess(choice) as server:
+        server.run("handshakes", 2)  # what is made on first use is there before the count begins
+        before = server.report()
+        with server.idle(count) as client:
+            after = server.report()
+    came = after["links"] - before["links"]
+    if client["connections"] != count or came != count:
+        raise BenchError(f"{choice.name}: {came:,} of {count:,} connections came to be")
+    return {
+        "accepting": (after["rss"] - before["rss"]) / count,
+        "dialling": (client["after"]["rss"] - client["before"]["rss"]) / count,
+        "rss": after["rss"],
+        "about": after["about"],
+    }
+
+
+def _idle(report: Report, count: int, others: tuple[str, ...]) -> None:
     table = Table(
         "Idle connections",
         [
@@ -50,28 +77,26 @@ def _idle(report: Report, count: int) -> None:
             "accepting RSS, MB",
             "limit, MB",
         ],
+        name="memory-idle",
     )
     raw = report.raw["memory_idle"] = {}
-    for choice in [OURS, *choose(list(OTHERS))]:
-        reason = missing(choice)
-        if reason:
-            say(f"memory: without {choice.name}: {reason}")
-            continue
+    for choice in [OURS, *present(choose(list(others)), "memory")]:
         say(f"memory: {count:,} idle connections of {choice.name}")
-        with ServerProcess(choice) as server:
-            server.run("handshakes", 2)  # what is made on first use is there before the count begins
-            before = server.report()
-            with server.idle(count) as client:
-                after = server.report()
-        if client["connections"] != count or after["links"] - before["links"] != count:
-            raise BenchError(f"{choice.name}: {after['links'] - before['links']:,} of {count:,} connections came to be")
-        accepting = (after["rss"] - before["rss"]) / count / 1024
-        dialling = (client["after"]["rss"] - client["before"]["rss"]) / count / 1024
+        try:
+            cost = raw[choice.name] = idle_cost(choice, count)
+        except BenchError as error:
+            if choice is OURS:
+                raise
+            table.notes.append(f"{choice.name} failed: {str(error).splitlines()[-1][:160]}")
+            continue
+        accepting, dialling = cost["accepting"] / 1024, cost["dialling"] / 1024
         limit: float | str = IDLE_LIMIT / 1e6 if choice is OURS else "–"
-        table.add(choice.name, count, accepting, dialling, after["rss"] / 1e6, limit)
-        raw[choice.name] = {"before": before, "after": after, "client": client}
+        table.add(choice.name, count, accepting, dialling, cost["rss"] / 1e6, limit)
+        report.figure(f"memory/idle/{choice.name}/accepting", [accepting], "KiB", "less")
+        report.figure(f"memory/idle/{choice.name}/dialling", [dialling], "KiB", "less")
         if choice is OURS:
-            rss = after["rss"]
+            rss = cost["rss"]
+            table.notes.append(conditions_of(cost["about"]))
             report.verdict(
                 f"an endpoint with {count:,} idle connections stays below 100 MB ({rss / 1e6:.1f} MB)", rss < IDLE_LIMIT
             )

@@ -9,48 +9,64 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-from benches.harness import BenchError, ServerProcess, compare, middle, missing, servers
-from benches.peers import PeerChoice, choose
+from benches.harness import (
+    MIB,
+    BenchError,
+    Result,
+    ServerProcess,
+    compare,
+    middle,
+    present,
+    rehearse,
+    rounds_of,
+    servers,
+)
+from benches.machine import conditions_of
+from benches.peers import choose, ours
 from benches.report import Report, Table, ratio, say
 
-__all__ = ["run"]
+__all__ = ["calls_of", "count_calls", "run"]
 
-MIB = 1 << 20
 OVER_TLS = 0.6
 OVER_AIOQUIC = 10.0
 SYSCALLS = 0.1
 C_CALLS = 0.3
 
-OURS = PeerChoice("burstwire", "ours", ("--datagram", "1200", "--aead", "cryptography"))
+OURS = ours("burstwire", datagram=1200, aead="cryptography")
 
 
 def run(report: Report, *, quick: bool) -> None:
     """Measure, print, and judge."""
-    size = (128 if quick else 512) * MIB
-    small = (8 if quick else 32) * MIB
-    rounds = 3 if quick else 5
-    peers = [OURS, *[choice for choice in choose(["asyncio TLS", "aioquic"]) if not _absent(choice)]]
-    counts = {choice.name: small if choice.slow else size for choice in peers}
+    seconds, rounds = (0.3, 3) if quick else (1.0, 5)
+    peers = [OURS, *present(choose(["asyncio TLS", "aioquic"]), "relation")]
     with servers(peers) as running:
-        for name, server in running.items():
-            say(f"relation: {name}: every byte of {min(counts[name], 64 * MIB) // MIB} MiB is hashed")
-            server.run("bulk", min(counts[name], 64 * MIB), "--hash-all")
+        say("relation: a first round, in which every byte is hashed")
+        counts, failed = rehearse(running, "bulk", seconds)
+        if failed:
+            raise BenchError("; ".join(failed.values()))
         say(f"relation: {rounds} rounds of bulk")
         results = compare(running, "bulk", counts, rounds)
-        about = results[OURS.name][-1]["about"]
     say("relation: the counted run")
-    with ServerProcess(OURS, "--count-calls") as server:
-        counted = server.run("bulk", size, "--syscalls")
+    counted = count_calls((64 if quick else 512) * MIB)
     report.raw["relation"] = {"bulk": results, "counted": counted}
-    _rates(report, results, about)
+    _rates(report, results, results[OURS.name][-1]["about"])
     _calls(report, counted)
 
 
-def _absent(choice: PeerChoice) -> bool:
-    reason = missing(choice)
-    if reason:
-        say(f"relation: without {choice.name}: {reason}")
-    return bool(reason)
+def count_calls(size: int) -> Result:
+    """One bulk run of `size` bytes in which C calls and system calls of both sides are counted, which slows it."""
+    with ServerProcess(OURS, "--count-calls") as server:
+        return server.run("bulk", size, "--syscalls")
+
+
+def calls_of(counted: Result, side: str) -> tuple[int, int]:
+    """(data datagrams, system calls) of the "client" or the "server"; raises `BenchError` when it counts too few."""
+    used = counted[side]
+    datagrams = int(used[f"socket_datagrams_{'sent' if side == 'client' else 'received'}"])
+    if datagrams * 1200 < counted["count"]:
+        raise BenchError(f"the {side} counts {datagrams:,} datagrams for {counted['count']:,} bytes")
+    known = used["socket_send_calls"] + used["socket_recv_calls"] + used["selects"]
+    return datagrams, int(max(used.get("syscalls", 0), known))
 
 
 def _rates(report: Report, results: dict[str, list[dict[str, Any]]], about: dict[str, Any]) -> None:
@@ -69,9 +85,11 @@ def _rates(report: Report, results: dict[str, list[dict[str, Any]]], about: dict
             "receive",
             "MB/s of one core",
         ],
+        name="relation-bulk",
     )
     for name, rounds in results.items():
-        single = [result["rate"] for result in rounds]
+        single = rounds_of(rounds, "rate")
+        report.figure(f"relation/bulk/{name}", rounds_of(rounds, "rate", 1e-6), "MB/s")
         sending, receiving = (_cpu(rounds, side) for side in ("client", "server"))
         table.add(
             name,
@@ -84,8 +102,7 @@ def _rates(report: Report, results: dict[str, list[dict[str, Any]]], about: dict
             receiving,
             1e3 / max(sending, receiving),
         )
-    buffers = f"SO_RCVBUF {about['receive_buffer']:,}, SO_SNDBUF {about['send_buffer']:,} granted"
-    table.notes.append(f"AEAD of burstwire: AES-128-GCM by {about['aead']}; {buffers}")
+    table.notes.append(conditions_of(about))
     table.notes.append(
         "MB/s of one core: what the busier side's processor time would allow, were the machine not shared"
     )
@@ -110,18 +127,16 @@ def _calls(report: Report, counted: dict[str, Any]) -> None:
     table = Table(
         "Calls a datagram in bulk, acknowledgements included",
         ["side", "data datagrams", "C calls", "a datagram", "send", "recv", "select", "all system calls", "a datagram"],
+        name="relation-calls",
     )
-    for side, direction in (("client", "sent"), ("server", "received")):
+    for side in ("client", "server"):
         used = counted[side]
-        datagrams = used[f"socket_datagrams_{direction}"]
-        if datagrams * 1200 < counted["count"]:
-            raise BenchError(f"the {side} counts {datagrams:,.0f} datagrams for {counted['count']:,} bytes")
-        known = used["socket_send_calls"] + used["socket_recv_calls"] + used["selects"]
-        everything = max(used.get("syscalls", 0), known)
+        datagrams, everything = calls_of(counted, side)
+        report.figure(f"relation/calls/{side}", [everything / datagrams], "system calls a datagram", "less")
         name = "sender" if side == "client" else "receiver"
         table.add(
-            name, int(datagrams), int(used["c_calls"]), used["c_calls"] / datagrams, int(used["socket_send_calls"]),
-            int(used["socket_recv_calls"]), int(used["selects"]), int(everything), everything / datagrams,
+            name, datagrams, int(used["c_calls"]), used["c_calls"] / datagrams, int(used["socket_send_calls"]),
+            int(used["socket_recv_calls"]), int(used["selects"]), everything, everything / datagrams,
         )  # fmt: skip
         report.verdict(
             f"{name}: at most {SYSCALLS:g} system calls a datagram ({everything / datagrams:.3f})",
@@ -140,5 +155,6 @@ def _calls(report: Report, counted: dict[str, Any]) -> None:
         if "syscalls" in counted["client"]
         else "socket calls and selects only: perf cannot count here"
     )
+    table.notes.append(conditions_of(counted["about"]))
     table.notes.append(f"all system calls: {source}; the rate in this run was {counted['rate'] / 1e6:,.0f} MB/s")
     report.add(table)

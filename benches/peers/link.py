@@ -81,6 +81,11 @@ class Peer(ABC):
     async def close(self) -> None:
         """Let go of everything."""
 
+    @classmethod
+    def authenticates(cls) -> str:
+        """Who is proven by a handshake, in words for a table."""
+        return "both sides" if cls.both_authenticated else "the server"
+
     def about(self) -> dict[str, Any]:
         """What belongs beside a figure: back ends, versions, granted buffers."""
         return {}
@@ -104,11 +109,12 @@ class StreamLink(Link):
 
     async def send(self, message: bytes) -> None:
         self.writer.write(len(message).to_bytes(4, "big") + message)
-        await self._drain()
+        await self._drain(len(message) + 4)
 
     async def send_many(self, messages: list[bytes]) -> None:
-        self.writer.write(b"".join([len(message).to_bytes(4, "big") + message for message in messages]))
-        await self._drain()
+        data = b"".join([len(message).to_bytes(4, "big") + message for message in messages])
+        self.writer.write(data)
+        await self._drain(len(data))
 
     async def recv(self) -> bytes:
         while not self._messages:
@@ -122,7 +128,9 @@ class StreamLink(Link):
         self._messages.clear()
         return messages
 
-    async def _drain(self) -> None:
+    async def _drain(self, size: int) -> None:
+        """After `size` bytes were written: what keeps a writer from running ahead, as users of this library do it."""
+        del size
         await self.writer.drain()
 
     async def _fill(self) -> None:
@@ -142,7 +150,7 @@ class StreamLink(Link):
     async def write_bulk(self, blocks: Iterator[bytes]) -> None:
         for block in blocks:
             self.writer.write(block)
-            await self._drain()
+            await self._drain(len(block))
 
     async def read_bulk(self, size: int, sink: Sink) -> None:
         if self._rest or self._messages:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import resource
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-__all__ = ["SyscallCounter", "memory", "usage"]
+__all__ = ["Steady", "SyscallCounter", "memory", "usage"]
 
 
 def usage() -> dict[str, float]:
@@ -35,6 +39,49 @@ def memory() -> dict[str, int]:
     values = dict(line.split(":", 1) for line in text.splitlines() if line.startswith(("VmRSS", "VmHWM")))
     names = {"VmRSS": "rss", "VmHWM": "rss_peak"}
     return {names[name]: int(value.split()[0]) * 1024 for name, value in values.items()}
+
+
+class Steady:
+    """What memory a process holds when `warm` bytes of a transfer went by, and when all of it did."""
+
+    def __init__(self, warm: int) -> None:
+        self._warm = warm
+        self._position = 0
+        self._samples: list[tuple[int, int]] = []
+
+    def _sample(self) -> None:
+        gc.collect()
+        self._samples.append((sys.getallocatedblocks(), memory().get("rss", 0)))
+
+    def _note(self, size: int) -> None:
+        before = self._position
+        self._position += size
+        if before < self._warm <= self._position:
+            self._sample()
+
+    def sink(self, sink: Callable[[Any, int], None]) -> Callable[[Any, int], None]:
+        """The same sink, watched."""
+
+        def watched(chunk: Any, size: int) -> None:
+            sink(chunk, size)
+            self._note(size)
+
+        return watched
+
+    def source(self, blocks: Iterator[bytes]) -> Iterator[bytes]:
+        """The same blocks, watched."""
+        for block in blocks:
+            yield block
+            self._note(len(block))
+
+    def result(self) -> dict[str, int]:
+        """By how much the allocated blocks and the resident bytes grew; empty when nothing was to be watched."""
+        if not self._warm:
+            return {}
+        assert self._samples, f"the transfer has less than {self._warm:,} bytes"
+        self._sample()
+        (first, rss_first), (last, rss_last) = self._samples
+        return {"blocks_grown": last - first, "rss_grown": rss_last - rss_first}
 
 
 class SyscallCounter:

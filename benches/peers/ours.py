@@ -10,9 +10,10 @@ from importlib.metadata import version
 from typing import Any
 
 import burstwire as bw
+from benches.machine import aead_words
 from benches.peers.link import READ, Handler, Link, Peer, Sink
 from benches.peers.process import CountingSelector, main
-from burstwire.crypto.aead import check_backend, fastest
+from burstwire.crypto.aead import check_backend
 
 
 class Calls:
@@ -165,17 +166,11 @@ class OurPeer(Peer):
         stats = self._endpoint.stats() if self._endpoint is not None else {}
         return {
             "burstwire": version("burstwire"),
-            "aead": _aead(self._config.aead_backend),
+            "aead": aead_words(check_backend(self._config.aead_backend)),
             "datagram": self._config.max_datagram_size or "discovered",
             "receive_buffer": stats.get("socket_receive_buffer"),
             "send_buffer": stats.get("socket_send_buffer"),
         }
-
-
-def _aead(asked: str | None) -> str:
-    """Which back end seals packets; where it goes by size, both, the one for small packets first."""
-    chosen = check_backend(asked)
-    return chosen or " and ".join(dict.fromkeys(fastest("aes-128-gcm")))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import selectors
 import sys
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from benches.peers.meter import memory, usage
 from benches.peers.tasks import TASKS, Server, open_idle, run_task
 
 __all__ = ["CountingSelector", "main"]
+
+DESCRIPTORS = 16384
 
 
 class CountingSelector(selectors.DefaultSelector):
@@ -46,11 +49,21 @@ def main(make: type[Peer]) -> None:
     run.add_argument("--count", type=int, required=True, help="bytes, requests, messages or handshakes")
     run.add_argument("--hash-all", action="store_true", help="hash every byte of a bulk transfer")
     run.add_argument("--syscalls", action="store_true", help="count system calls with perf, on both sides")
+    run.add_argument("--warm", type=int, default=0, help="bulk: report how memory grew after so many bytes")
     options = parser.parse_args()
+    _allow_descriptors()
     peer = make(options)
     work = _serve(peer) if options.what == "serve" else _run(peer, options)
     with asyncio.Runner(loop_factory=_loop_factory(options)) as runner:
         runner.run(work)
+
+
+def _allow_descriptors() -> None:
+    """A thousand connections of TCP are more descriptors than many systems allow without being asked."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _loop_factory(options: argparse.Namespace) -> Callable[[], asyncio.AbstractEventLoop]:
@@ -96,8 +109,9 @@ async def _run(peer: Peer, options: argparse.Namespace) -> None:
         await _idle(peer, info, options.count)
         return
     result = await run_task(
-        peer, info, options.task, options.count, hash_all=options.hash_all, syscalls=options.syscalls
-    )
+        peer, info, options.task, options.count, hash_all=options.hash_all, syscalls=options.syscalls,
+        warm=options.warm,
+    )  # fmt: skip
     await peer.close()
     print(json.dumps(result), flush=True)
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from benches.peers.link import Link, Peer
-from benches.peers.meter import SyscallCounter, memory, usage
+from benches.peers.meter import Steady, SyscallCounter, memory, usage
 from benches.peers.pattern import Checker, blocks, digest
 
 __all__ = ["TASKS", "Server", "run_task"]
@@ -21,12 +21,34 @@ MESSAGE = 100
 BATCH = 256
 """Messages handed over at a time where a transport takes many."""
 
+PERIOD = 1 << 12
+"""Different messages; they are made before the clock runs, and come again after so many."""
+
 Result = dict[str, Any]
+
+_pool: list[bytes] = [number.to_bytes(8, "big") * 12 + b"\x00" * 4 for number in range(PERIOD)] * 2
+"""Twice, so that `PERIOD` of them follow each other wherever one begins."""
 
 
 def message(number: int) -> bytes:
     """The small message with this number."""
-    return number.to_bytes(8, "big") * 12 + b"\x00" * 4
+    return _pool[number % PERIOD]
+
+
+def some(first: int, count: int) -> list[bytes]:
+    """The messages from `first` on, at most `PERIOD` of them."""
+    at = first % PERIOD
+    return _pool[at : at + count]
+
+
+def right_of(received: list[bytes], first: int) -> int:
+    """How many of these are the messages from `first` on."""
+    right = 0
+    for at in range(0, len(received), PERIOD):
+        part = received[at : at + PERIOD]
+        expected = some(first + at, len(part))
+        right += len(part) if part == expected else sum(a == b for a, b in zip(part, expected, strict=True))
+    return right
 
 
 class Account:
@@ -93,22 +115,24 @@ class Server:
         started = time.perf_counter()
         if task == "bulk":
             checker = Checker(hash_all=order["hash_all"])
-            await link.read_bulk(count, checker)
+            steady = Steady(order["warm"])
+            await link.read_bulk(count, steady.sink(checker) if order["warm"] else checker)
             result = {"bytes": checker.size, "sha256": checker.hexdigest(), "chunks": checker.chunks}
+            result.update(steady.result())
         elif task == "echo":
             for _ in range(count):
                 await link.send(await link.recv())
         elif task == "messages":
             right = 0
             for number in range(count):
-                right += await link.recv() == message(number)
+                right += await link.recv() == _pool[number % PERIOD]
             result = {"right": right}
         elif task == "many":
             right = number = 0
             while number < count:
-                for each in await link.recv_many():
-                    right += each == message(number)
-                    number += 1
+                received = await link.recv_many()
+                right += right_of(received, number)
+                number += len(received)
             result = {"right": right}
         else:
             raise AssertionError(f"no such task: {task}")
@@ -139,14 +163,15 @@ async def _echo(link: Link, count: int) -> Result:
 
 
 async def _messages(link: Link, count: int) -> Result:
+    send = link.send
     for number in range(count):
-        await link.send(message(number))
+        await send(_pool[number % PERIOD])
     return {}
 
 
 async def _many(link: Link, count: int) -> Result:
     for first in range(0, count, BATCH):
-        await link.send_many([message(number) for number in range(first, min(first + BATCH, count))])
+        await link.send_many(some(first, min(BATCH, count - first)))
     return {}
 
 
@@ -161,9 +186,19 @@ TASKS: dict[str, Callable[[Link, int], Any] | None] = {
 
 
 async def run_task(
-    peer: Peer, info: dict[str, Any], task: str, count: int, *, hash_all: bool, syscalls: bool
+    peer: Peer,
+    info: dict[str, Any],
+    task: str,
+    count: int,
+    *,
+    hash_all: bool = False,
+    syscalls: bool = False,
+    warm: int = 0,
 ) -> Result:
-    """Do one task as the client; raises `AssertionError` unless the work was done."""
+    """Do one task as the client; raises `AssertionError` unless the work was done.
+
+    With `warm`, both sides of bulk tell by how much their memory grew between so many bytes and the end.
+    """
     if task == "handshakes":
         return await _handshakes(peer, info, count)
     work = TASKS[task]
@@ -172,12 +207,17 @@ async def run_task(
     list(blocks(0 if task != "bulk" else min(count, 1)))  # made before the clock runs
     link = await peer.connect(info)
     account = Account(peer, syscalls=syscalls)
-    order = {"task": task, "count": count, "hash_all": hash_all, "syscalls": syscalls}
+    order = {"task": task, "count": count, "hash_all": hash_all, "syscalls": syscalls, "warm": warm}
+    steady = Steady(warm)
     await link.send(json.dumps(order).encode())
     assert await link.recv() == b"go"
     account.start()
     started = time.perf_counter()
-    result: Result = await work(link, count)
+    if warm:
+        await link.write_bulk(steady.source(blocks(count)))
+        result = steady.result()
+    else:
+        result = await work(link, count)
     if task == "echo":
         seconds = time.perf_counter() - started
         far = json.loads(await link.recv())
@@ -217,7 +257,8 @@ async def _handshakes(peer: Peer, info: dict[str, Any], count: int) -> Result:
     times.sort()
     return {
         "task": "handshakes", "count": count, "seconds": seconds, "rate": count / seconds, "p50": times[count // 2],
-        "p99": times[count * 99 // 100], "client": account.stop(), "about": peer.about(),
+        "p99": times[count * 99 // 100], "client": account.stop(),
+        "about": {**peer.about(), "proven": peer.authenticates()},
     }  # fmt: skip
 
 
