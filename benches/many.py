@@ -31,6 +31,7 @@ __all__ = ["DIRECTIONS", "Outcome", "jain", "transfer"]
 
 MIB = 1 << 20
 DIRECTIONS = ("up", "down", "both")
+HUB_COUNTS = ("kernel_drops", "receive_buffer", "recv_calls", "trains_received", "datagrams_received", "send_calls")
 SAMPLE = 64
 QUIET = {"idle_timeout": 600.0, "keep_alive": 0.0}
 
@@ -127,7 +128,7 @@ async def _hub() -> None:
             if order["do"] == "report":
                 found = progress[0].summary() if progress else {}
                 stats = hub.stats()
-                found.update({name: stats[f"socket_{name}"] for name in ("kernel_drops", "receive_buffer")})
+                found.update({name: stats[f"socket_{name}"] for name in HUB_COUNTS})
                 await connection.send(json.dumps(found).encode())
                 continue
             if not progress:
