@@ -24,7 +24,7 @@ from burstwire.core.address import unpack_address
 from burstwire.core.counter import CounterPool
 from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunTable, TrainTable
-from burstwire.crypto.aead import check_backend
+from burstwire.crypto.aead import FASTEST, check_backend
 from burstwire.crypto.reset import reset_key, reset_token
 from burstwire.errors import EndpointClosed
 from burstwire.identity import KeyPair, PublicKey
@@ -105,8 +105,9 @@ class Endpoint:
         random: Callable[[int], bytes],
         receive_buffer: int = 212992,
     ) -> None:
-        check_backend(config.aead_backend)
-        self.config = config
+        # The environment is asked once, not for every key.
+        backend = check_backend(config.aead_backend) or FASTEST
+        self.config = config = config.replace(aead_backend=backend)
         self.key = key
         self.connections: dict[int, Connection] = {}
         self.backlog_full = False
