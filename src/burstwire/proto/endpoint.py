@@ -4,7 +4,8 @@ The order in which a driver calls it:
 
 1. inputs as they come: `receive`, `handle_timeout`, and the application's calls on connections and streams;
 2. `transmit` until it gives None; each flight is sent and then settled with `sent`;
-3. `events`;
+3. `events`, after which there may be something to transmit again: a new connection greets its peer only when the
+   application has been told of it, so that what the application says at once shares the packet;
 4. `next_timeout`.
 
 Time is always an argument, in seconds of a clock that does not run backwards; randomness is given at construction.
@@ -129,6 +130,8 @@ class Endpoint:
             admit=self._admit,
         )
         self._ready: dict[Connection, None] = {}
+        self._greetings: list[Connection] = []
+        """New connections that owe their peer a frame as soon as the application knows of them."""
         # By connection ID, so that a heap entry that is stale keeps no ended connection in memory.
         self._timers: list[tuple[float, int]] = []
         self._armed: dict[int, float] = {}
@@ -289,6 +292,14 @@ class Endpoint:
             return []
         events = list(self._events)
         self._events.clear()
+        for connection in self._greetings:
+            if connection.is_initiator:
+                connection.ask((f.PING,))  # the responder waits for a first packet to confirm the keys
+            else:  # CONFIRM travels with the first answer, or with the acknowledgement of the packet that it answers
+                connection.control[(f.CONFIRM,)] = None
+                if connection.acks.due or connection.acks.deadline is None:
+                    connection.wake()
+        self._greetings.clear()
         return events
 
     # mutators
@@ -450,7 +461,7 @@ class Endpoint:
             connection = self._make(result, now)
             self._counts["connections_opened"] += 1
             self._register(connection, now)
-            connection.ask((f.PING,))  # the responder waits for a first packet to confirm the keys
+            self._greetings.append(connection)
             self._events.append(ConnectionEstablished(connection, result.attempt))
 
     def _data_for_nobody(
@@ -480,7 +491,7 @@ class Endpoint:
             connection.recovery.rtt.update(confirmed.handshake_rtt, 0.0, now)
         self._counts["connections_accepted"] += 1
         self._register(connection, now)
-        connection.ask((f.CONFIRM,))
+        self._greetings.append(connection)
         self._events.insert(place, ConnectionEstablished(connection, connection.attempt))
 
     def _greet(self, outbox: Outbox) -> None:
