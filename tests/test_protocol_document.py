@@ -422,6 +422,9 @@ class Wire:
 
     def sends(self) -> list[bytes]:
         """Every datagram that it sends now."""
+        self.endpoint.events()  # the application is told of a connection, and then
+        for connection in self.endpoint.connections.values():
+            connection.wake()  # what may wait for company goes without
         datagrams = []
         while (table := self.endpoint.transmit(NOW)) is not None:
             for slot, start, length, segment, *_ in table.records():

@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from burstwire.crypto.noise import MAX_MESSAGE, MESSAGE_1_OVERHEAD, MESSAGE_2_OVERHEAD, HandshakeState
+from burstwire.crypto import noise
+from burstwire.crypto.noise import MAX_MESSAGE, MESSAGE_1_OVERHEAD, MESSAGE_2_OVERHEAD, HandshakeState, StaticKey
 from burstwire.errors import ConfigError, HandshakeError
 
 PSK = bytes(range(100, 132))
@@ -285,3 +286,80 @@ def test_no_key_is_printed() -> None:
     state = HandshakeState(True, ALICE, public(BOB), psk=PSK)
     assert ALICE.hex() not in repr(state)
     assert "…" in repr(state)
+
+
+@pytest.fixture
+def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """The public keys of all Diffie-Hellman computations so far."""
+    made: list[bytes] = []
+    exchange = noise._exchange
+
+    def counted(private: X25519PrivateKey, public_key: bytes) -> bytes:
+        made.append(public_key)
+        return exchange(private, public_key)
+
+    monkeypatch.setattr(noise, "_exchange", counted)
+    return made
+
+
+def meet(alice: StaticKey, bob: StaticKey) -> tuple[bytes, bytes]:
+    """A handshake between two that have met or not; the keys that come of it."""
+    one, two = HandshakeState(True, alice, bob.public), HandshakeState(False, bob)
+    two.read_message(one.write_message())
+    one.read_message(two.write_message())
+    assert one.split() == two.split()
+    return one.split()
+
+
+def test_what_two_static_keys_have_in_common_is_computed_once(exchanges: list[bytes]) -> None:
+    alice, bob = StaticKey(ALICE), StaticKey(BOB)
+    keys = set()
+    for expected in (8, 6, 6):
+        exchanges.clear()
+        keys.add(meet(alice, bob))
+        assert len(exchanges) == expected
+    assert len(keys) == 3, "and yet no two handshakes have keys in common"
+
+
+def test_a_handshake_with_a_remembered_peer_has_the_same_bytes() -> None:
+    bob = StaticKey(BOB)
+    alice = StaticKey(ALICE)
+    meet(alice, bob)
+    remembered = HandshakeState(True, alice, bob.public, b"p", ALICE_E).write_message(b"x")
+    assert remembered == HandshakeState(True, ALICE, public(BOB), b"p", ALICE_E).write_message(b"x")
+
+
+def test_a_peer_is_remembered_only_once_it_has_authenticated(exchanges: list[bytes]) -> None:
+    bob = StaticKey(BOB)
+    message = HandshakeState(True, MALLORY, bob.public).write_message(b"x")
+    for _ in range(2):
+        exchanges.clear()
+        with pytest.raises(HandshakeError):
+            HandshakeState(False, bob).read_message(message[:-1] + bytes([message[-1] ^ 1]))
+        assert len(exchanges) == 2
+    alice = StaticKey(ALICE)
+    for _ in range(2):  # nor does dialling a key show that somebody has it
+        exchanges.clear()
+        HandshakeState(True, alice, public(MALLORY)).write_message()
+        assert len(exchanges) == 2
+
+
+def test_the_peer_met_longest_ago_is_forgotten_first(monkeypatch: pytest.MonkeyPatch, exchanges: list[bytes]) -> None:
+    monkeypatch.setattr(noise, "MAX_SHARED", 2)
+    alice, bob, mallory, eve = (StaticKey(raw) for raw in (ALICE, BOB, MALLORY, bytes(range(32))))
+    meet(alice, bob)
+    meet(mallory, bob)
+    meet(alice, bob)  # so mallory is the one to go
+    meet(eve, bob)
+    exchanges.clear()
+    meet(alice, bob)
+    assert len(exchanges) == 6
+    exchanges.clear()
+    meet(mallory, bob)
+    assert len(exchanges) == 7
+
+
+def test_a_static_key_shows_nothing_of_itself() -> None:
+    bob = StaticKey(BOB)
+    meet(StaticKey(ALICE), bob)
+    assert repr(bob) == "<StaticKey 1 peers, key …>"

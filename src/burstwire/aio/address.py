@@ -12,7 +12,7 @@ from burstwire.errors import AddressError
 if TYPE_CHECKING:
     from burstwire.core import UdpSocket
 
-__all__ = ["Address", "lookup", "parse_address", "reachable_from", "resolve", "show"]
+__all__ = ["Address", "lookup", "numeric", "parse_address", "reachable_from", "resolve", "show"]
 
 Address = str | tuple[str, int]
 """``"host:port"``, ``"[v6]:port"``, ``":port"`` (every interface, both families), or ``(host, port)``."""
@@ -53,16 +53,24 @@ async def lookup(host: str, port: int) -> list[tuple[Any, ...]]:
     return list(await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM))
 
 
+def numeric(host: str, port: int) -> bytes | None:
+    """The address if `host` is one in figures, None if it is a name; raises AddressError for a bad IPv6 address."""
+    try:
+        return pack_address(host, port)
+    except AddressError:
+        if ":" in host:  # no name has one
+            raise
+        return None
+
+
 async def resolve(host: str, port: int) -> list[bytes]:
     """The addresses of `host` in packed form, at most `LOOKUP_LIMIT`, in the order that the system prefers.
 
     A numeric host is not looked up. Raises `AddressError` naming the host.
     """
-    try:
-        return [pack_address(host, port)]
-    except AddressError:
-        if ":" in host:  # no name has one, so this is a bad IPv6 address
-            raise
+    known = numeric(host, port)
+    if known is not None:
+        return [known]
     try:
         found = await lookup(host, port)
     except (OSError, UnicodeError) as error:

@@ -302,6 +302,8 @@ class Connection:
         if not self._closing:
             self._core.close(monotonic(), code, reason)
             self._driver.touch()
+            if self.closed:  # mostly, for nothing was left to be delivered
+                return
             self._on_closing()
         handle = self._endpoint._loop.call_later(self._endpoint.config.close_timeout, self._give_up, code, reason)
         try:

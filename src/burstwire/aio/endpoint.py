@@ -12,7 +12,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 from weakref import WeakSet
 
-from burstwire.aio.address import Address, parse_address, reachable_from, resolve, show
+from burstwire.aio.address import Address, numeric, parse_address, reachable_from, resolve, show
 from burstwire.aio.channel import Channel
 from burstwire.aio.connection import Connection
 from burstwire.aio.driver import Driver
@@ -181,12 +181,16 @@ class Endpoint:
         if timeout is None:
             timeout = self.config.handshake_timeout
         deadline = monotonic() + timeout
-        try:
-            async with asyncio.timeout(timeout):
-                found = await resolve(host, port)
-        except TimeoutError:
-            raise HandshakeTimeout(f"{peer}: the name was not looked up within {timeout:g} s") from None
-        self._check()  # the endpoint may have been closed meanwhile
+        known = numeric(host, port)
+        if known is not None:  # mostly: no look-up, so no time limit for it
+            found = [known]
+        else:
+            try:
+                async with asyncio.timeout(timeout):
+                    found = await resolve(host, port)
+            except TimeoutError:
+                raise HandshakeTimeout(f"{peer}: the name was not looked up within {timeout:g} s") from None
+            self._check()  # the endpoint may have been closed meanwhile
         usable = reachable_from(self._driver.socket, found)
         if not usable:
             theirs, ours = ("IPv6", "IPv4") if self._driver.socket.family == 4 else ("IPv4", "IPv6")
@@ -335,7 +339,8 @@ class Endpoint:
         dial = self._attempts.pop(event.attempt, None)
         if dial is None or not dial.succeed(event.attempt, connection):
             event.connection.close(monotonic(), 0, "the caller did not wait for it")
-            self._driver.touch()
+        # After the task that waited has had its turn: what it says at once shares the packet that greets the peer.
+        self._driver.touch_soon()
 
     def _on_connect_failed(self, event: ev.ConnectFailed) -> None:
         dial = self._attempts.pop(event.attempt, None)
@@ -389,9 +394,10 @@ class _Dial:
             self._pending.add(attempt)
             endpoint._attempts[attempt] = self
             endpoint._driver.touch()
-            await asyncio.wait((self._future,), timeout=None if address is addresses[-1] else NEXT_ADDRESS_AFTER)
+            if address is not addresses[-1]:
+                await asyncio.wait((self._future,), timeout=NEXT_ADDRESS_AFTER)
         # Taken in the same step in which it is seen: a cancelled caller leaves the connection to `end`.
-        connection = self._future.result()
+        connection = await self._future
         self._taken = True
         return connection
 
@@ -423,6 +429,8 @@ class _Dial:
         self._pending.clear()
         if not self._future.done():
             self._future.cancel()
+        elif self._future.cancelled():
+            return  # together with the caller, before anything came of it
         elif self._future.exception() is None and not self._taken:
             core = self._future.result()._core
             core.close(monotonic(), 0, "the caller did not wait for it")

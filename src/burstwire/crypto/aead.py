@@ -30,7 +30,7 @@ from burstwire.crypto.aead_ipsecmb import IpsecMbAead
 from burstwire.crypto.aead_libcrypto import LibcryptoAead
 from burstwire.errors import ConfigError
 
-__all__ = ["Aead", "backends", "check_backend", "fastest", "make_aead", "versions"]
+__all__ = ["FASTEST", "Aead", "backends", "check_backend", "fastest", "make_aead", "versions"]
 
 LARGE: Final = 4096
 """Bytes of a packet from which on it counts as large: between the two sizes that are measured."""
@@ -43,6 +43,9 @@ TRIES: Final = 3
 """The best of so many counts; the first try makes the cipher."""
 
 ENVIRONMENT: Final = "BURSTWIRE_AEAD_BACKEND"
+
+FASTEST: Final = "fastest"
+"""In place of a back end's name: the fastest ones, whatever the environment says; it was asked before."""
 
 
 class Aead(Protocol):
@@ -149,8 +152,8 @@ def make_aead(name: str, key: bytes, backend: str | None = None) -> Aead:
     Args:
         name: one of `burstwire.config.AEADS`.
         key: 16 bytes for aes-128-gcm, else 32.
-        backend: one of `backends()`; None: what the environment variable BURSTWIRE_AEAD_BACKEND names, else the
-            fastest ones, by the size of the packets.
+        backend: one of `backends()`, or `FASTEST`, by the size of the packets; None: what the environment variable
+            BURSTWIRE_AEAD_BACKEND names, else `FASTEST`.
 
     Raises:
         ConfigError: no such packet protection or back end, or a key of another size.
@@ -160,7 +163,7 @@ def make_aead(name: str, key: bytes, backend: str | None = None) -> Aead:
         raise ConfigError(f"no packet protection is called {name!r}; there are {', '.join(_KEY_SIZES)}")
     if len(key) != size:
         raise ConfigError(f"{name} takes a key of {size} bytes, not {len(key)}")
-    chosen = check_backend(backend)
+    chosen = None if backend == FASTEST else check_backend(backend)
     if chosen is not None:
         return _BACKENDS[chosen](name, key)
     rule = fastest(name)

@@ -14,8 +14,8 @@ The generation g of a packet is its counter >> 22; nothing else selects a key. T
 dst_cid || counter as it lies in the header.
 
 Invariants: sealing never goes back, nor ahead by more than one generation; opening knows the
-previous, the current and the next one; a cipher is made when it is first used, so that an idle
-connection holds secrets only. What is dropped is dropped as well as Python can: `bytes` cannot be wiped.
+previous, the current and the next one; a cipher is made when it is first used and dropped by `rest`, so that an
+idle connection holds secrets only. What is dropped is dropped as well as Python can: `bytes` cannot be wiped.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ class _Generation:
 
     def following(self) -> _Generation:
         return _Generation(expand(self._secret, b"burstwire 1 update"))
+
+    def rest(self) -> None:
+        self.made = None
 
     def aead(self, number: int, backend: str | None) -> Aead:
         if self.made is None:
@@ -146,6 +149,12 @@ class TrafficKeys:
         self._previous, self._open, self._next = self._open, self._next, None
         self.opening = generation
         return True
+
+    def rest(self) -> None:
+        """Drop the ciphers, some kilobytes, and keep the secrets: for a connection that has gone quiet."""
+        for generation in (self._seal, self._open, self._next, self._previous):
+            if generation is not None:
+                generation.rest()
 
     def drop_previous(self) -> None:
         """Open nothing of the generation before the current one any more."""

@@ -7,7 +7,7 @@ Each step protects the dearer one after it:
 3. A Noise message 1 known at this address is answered from the half-open table; one that led to a connection
    is dropped, wherever it comes from.
 4. Under load the address must be proven (mac2), else COOKIE; proven addresses have a rate each.
-5. Noise message 1 is opened (two X25519). Simultaneous open is settled here.
+5. Noise message 1 is opened (two X25519, one for a peer met lately). Simultaneous open is settled here.
 6. Version list, application protocol, AEAD, then the endpoint's `admit`: a no is a sealed refusal.
 7. RESPOND (a key generation and two X25519), and an entry in the half-open table.
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 __all__ = ["Admit", "Answers"]
 
 LOAD_BURST: Final = 0.25
-"""Seconds' worth of `Config.cookie_threshold` that may come at once: 125 handshakes are about 40 ms of work."""
+"""Seconds' worth of `Config.cookie_threshold` that may come at once: 250 handshakes are about 75 ms of work."""
 
 MIN_PROVEN_RATE: Final = 20
 """INITIATEs a second that a proven address may make us work for, however low `cookie_threshold` is."""

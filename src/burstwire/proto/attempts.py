@@ -127,7 +127,7 @@ class Attempt:
     def open(self, packet: Respond) -> tuple[Initiator, Opened | None]:
         """What a RESPOND says to one of the INITIATEs; as `Initiator.open`."""
         for initiator in reversed(self.initiators):
-            opened = initiator.open(packet, str(self))
+            opened = initiator.open(packet, self)
             if opened is not None:
                 return initiator, opened
         return self.initiators[-1], None
@@ -272,7 +272,7 @@ class Attempts:
                 attempt.unreadable += 1
                 self._context.count("responds_invalid")
                 return
-            aead = negotiation.check_answer(initiator.offered, opened.answered, initiator.version, str(attempt))
+            aead = negotiation.check_answer(initiator.offered, opened.answered, initiator.version, attempt)
         except HandshakeError as error:
             self._fail(attempt, error)
             return

@@ -93,6 +93,59 @@ class Connection:
         wake: called when there is something to send.
     """
 
+    __slots__ = (
+        "_close_code",
+        "_close_deadline",
+        "_close_reason",
+        "_close_resend",
+        "_heard_closing",
+        "_idle",
+        "_idle_from",
+        "_key_deadline",
+        "_last_heard",
+        "_messages_announced",
+        "_quiet_deadline",
+        "_wake",
+        "acks",
+        "aead_name",
+        "attempt",
+        "close_due",
+        "close_frame",
+        "config",
+        "confirmed",
+        "control",
+        "counter_index",
+        "counters",
+        "datagrams",
+        "emit",
+        "error",
+        "flow",
+        "inbound",
+        "integrity_limit",
+        "is_initiator",
+        "keys",
+        "local_cid",
+        "mtu",
+        "next_counter",
+        "observed_address",
+        "outbound",
+        "pacing_deadline",
+        "path",
+        "paths",
+        "peer_key",
+        "peer_parameters",
+        "pmtu",
+        "random",
+        "reader",
+        "recovery",
+        "remote_cid",
+        "sendable",
+        "state",
+        "streams",
+        "user",
+        "writer",
+    )
+
     def __init__(
         self,
         established: Established,
@@ -115,7 +168,6 @@ class Connection:
         self.remote_cid = established.remote_cid
         self.attempt = established.attempt
         self.peer_parameters = established.peer_parameters
-        self.local_parameters = established.local_parameters
         aead = AEAD_IDS[established.aead]
         self.keys = TrafficKeys(established.send_secret, established.receive_secret, aead, config.aead_backend)
         self.aead_name = established.aead
@@ -184,6 +236,11 @@ class Connection:
     def listening(self) -> bool:
         """Whether frames are still taken."""
         return self.state <= State.FLUSHING
+
+    @property
+    def close_deadline(self) -> float | None:
+        """When flushing is given up, or when closing or draining is over; None: it is not closing, or has ended."""
+        return self._close_deadline
 
     @property
     def idle_out(self) -> bool:
@@ -572,9 +629,6 @@ class Connection:
         if now >= self._quiet_deadline:
             if self._keep_alive_deadline() <= now:
                 self.ask((f.PING,))
-                for stream in self.streams.open.values():  # quiet for so long: the rings' memory serves others better
-                    stream.sending.release_if_idle()
-                    stream.receiving.release_if_idle()
             self._quiet_deadline = self._next_quiet(now)
 
     def sent_eliciting(self, now: float) -> None:
@@ -587,6 +641,13 @@ class Connection:
         self.close_due = False
         if self.state == State.CLOSING and self._close_resend is None:
             self._close_resend = now + self.recovery.pto()
+
+    def rest(self) -> None:
+        """Gives memory back that serves others better while nothing happens here; it is made anew when needed."""
+        self.keys.rest()
+        for stream in self.streams.open.values():
+            stream.sending.release_if_idle()
+            stream.receiving.release_if_idle()
 
     def destroy(self) -> None:
         """Gives back what the connection holds of the endpoint, once it has ended."""

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from burstwire.crypto.noise import StaticKey
 from burstwire.proto.answers import Admit, Answers
 from burstwire.proto.attempts import Attempts, Failed
 from burstwire.proto.handshake import Established
@@ -63,7 +64,7 @@ class HandshakeDesk:
         versions: tuple[int, ...] = (VERSION,),
     ) -> None:
         self._context = HandshakeContext(
-            key.public, key.private_key, config, random, new_cid, receive_buffer, reset_token, versions
+            key.public, StaticKey(key.private_key), config, random, new_cid, receive_buffer, reset_token, versions
         )
         self._attempts = Attempts(self._context)
         self._answers = Answers(self._context, self._attempts, admit, now)
@@ -150,5 +151,7 @@ class HandshakeDesk:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called next; None: no need."""
-        times = self._attempts.next_timeout(), self._answers.next_timeout()
-        return min((time for time in times if time is not None), default=None)
+        attempts, answers = self._attempts.next_timeout(), self._answers.next_timeout()
+        if attempts is None or answers is None:
+            return attempts if answers is None else answers
+        return min(attempts, answers)

@@ -4,7 +4,8 @@ The order in which a driver calls it:
 
 1. inputs as they come: `receive`, `handle_timeout`, and the application's calls on connections and streams;
 2. `transmit` until it gives None; each flight is sent and then settled with `sent`;
-3. `events`;
+3. `events`, after which there may be something to transmit again: a new connection greets its peer only when the
+   application has been told of it, so that what the application says at once shares the packet;
 4. `next_timeout`.
 
 Time is always an argument, in seconds of a clock that does not run backwards; randomness is given at construction.
@@ -16,7 +17,7 @@ import errno
 import hmac
 from collections import deque
 from collections.abc import Callable
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import TypeVar
 
 from burstwire.config import Config
@@ -24,7 +25,7 @@ from burstwire.core.address import unpack_address
 from burstwire.core.counter import CounterPool
 from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunRecord, RunTable, TrainTable
-from burstwire.crypto.aead import check_backend
+from burstwire.crypto.aead import FASTEST, check_backend
 from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.crypto.reset import reset_key, reset_token
 from burstwire.errors import EndpointClosed
@@ -61,6 +62,16 @@ RESETS_PER_SECOND = 100
 
 MAX_RESETS = 64
 """RESETs that wait to be sent."""
+
+MAX_GONE = 4096
+"""Connection IDs remembered of connections that are over, about 400 KB; they are needed for 3 PTO."""
+
+QUIET = 1.0
+"""Seconds between looks at which connections rest: after one to two of them without a packet. What is made anew
+afterwards costs a few microseconds, once; what is kept by thousands of idle connections costs megabytes."""
+
+MOST_RESTED = 1000
+"""Connections put to rest in one look: a millisecond or two of work."""
 
 COUNTERS = (
     "datagrams_unknown",
@@ -99,8 +110,9 @@ class Endpoint:
         random: Callable[[int], bytes],
         receive_buffer: int = 212992,
     ) -> None:
-        check_backend(config.aead_backend)
-        self.config = config
+        # The environment is asked once, not for every key.
+        backend = check_backend(config.aead_backend) or FASTEST
+        self.config = config = config.replace(aead_backend=backend)
         self.key = key
         self.connections: dict[int, Connection] = {}
         self.backlog_full = False
@@ -122,11 +134,20 @@ class Endpoint:
             admit=self._admit,
         )
         self._ready: dict[Connection, None] = {}
-        self._timers: list[tuple[float, int, Connection]] = []
-        self._armed: dict[Connection, float] = {}
-        self._timer_number = 0
+        self._greetings: list[Connection] = []
+        """New connections that owe their peer a frame as soon as the application knows of them."""
+        # By connection ID, so that a heap entry that is stale keeps no ended connection in memory.
+        self._timers: list[tuple[float, int]] = []
+        self._armed: dict[int, float] = {}
         self._unarmed: dict[Connection, None] = {}
         """Whose deadlines may have changed since `next_timeout` was asked: looked at once a step."""
+        self._gone: dict[int, float] = {}
+        """Connection IDs of closed connections, and until when their packets are dropped without a word."""
+        self._noisy: dict[Connection, None] = {}
+        """Connections that sent or received since the latest look."""
+        self._calming: dict[Connection, None] = {}
+        """Those that did so before it, and have not been put to rest."""
+        self._look_at: float | None = None
         self._by_key: dict[PublicKey, list[Connection]] = {}
         self._by_remote_cid: dict[int, list[Connection]] = {}
         self._resets: deque[tuple[bytes, bytes]] = deque()
@@ -158,12 +179,14 @@ class Endpoint:
             for connection in unarmed:
                 self._rearm(connection)
         timers = self._timers
-        while timers and self._armed.get(timers[0][2]) != timers[0][0]:
+        armed = self._armed
+        while timers and armed.get(timers[0][1]) != timers[0][0]:
             heappop(timers)
-        desk = self.desk.next_timeout()
-        if not timers:
-            return desk
-        return timers[0][0] if desk is None else min(desk, timers[0][0])
+        when = timers[0][0] if timers else None
+        for other in (self.desk.next_timeout(), self._look_at):
+            if other is not None and (when is None or other < when):
+                when = other
+        return when
 
     def stats(self) -> dict[str, int]:
         """Counters since the start; `ring_*` are slots of the send ring, the rest is named where it is counted."""
@@ -207,7 +230,10 @@ class Endpoint:
         if span:
             self._admit_span(intake, span, now)
         for connection in intake.finish():
-            self._changed(connection)
+            self._noisy[connection] = None
+            self._changed(connection, now)
+        if self._look_at is None:
+            self._look_at = now + QUIET
         for datagram, path in handshakes:  # DATA before handshakes
             if datagram[:1] == bytes((RESET,)):
                 self._reset_received(datagram, now)
@@ -221,16 +247,19 @@ class Endpoint:
         timers = self._timers
         armed = self._armed
         while timers and timers[0][0] <= now:
-            when, _, connection = heappop(timers)
-            if armed.get(connection) != when:
+            when, cid = heappop(timers)
+            if armed.get(cid) != when:
                 continue
-            del armed[connection]
+            del armed[cid]
+            connection = self.connections[cid]
             due = connection.next_timeout()
             if due is not None and due <= now:
                 connection.handle_timeout(now)
                 self._ready[connection] = None
             else:
-                self._rearm(connection)
+                self._changed(connection, now)
+        if self._look_at is not None and now >= self._look_at:
+            self._look(now)
         self.desk.handle_timeout(now)
         if self.desk.results:
             self._collect(now)
@@ -267,11 +296,12 @@ class Endpoint:
                 if not outbox.room:
                     break
                 outbox.share(share)
+                self._noisy[connection] = None
                 if not connection.outbound.transmit(now, outbox):
                     ready.pop(connection, None)
                 else:  # to the back, so that each has its turn
                     ready[connection] = ready.pop(connection)
-                self._changed(connection)
+                self._changed(connection, now)
         if outbox.empty:
             return None
         self._flying = outbox.finish()
@@ -283,6 +313,14 @@ class Endpoint:
             return []
         events = list(self._events)
         self._events.clear()
+        for connection in self._greetings:
+            if connection.is_initiator:
+                connection.ask((f.PING,))  # the responder waits for a first packet to confirm the keys
+            else:  # CONFIRM travels with the first answer, or with the acknowledgement of the packet that it answers
+                connection.control[(f.CONFIRM,)] = None
+                if connection.acks.due or connection.acks.deadline is None:
+                    connection.wake()
+        self._greetings.clear()
         return events
 
     # mutators
@@ -315,7 +353,7 @@ class Endpoint:
         self.desk.close()
         for connection in list(self.connections.values()):
             connection.close(now, code, reason)
-            self._rearm(connection)
+            self._changed(connection, now)
 
     def destroy(self) -> None:
         """Drops everything at once and gives the memory of the rings back."""
@@ -325,6 +363,8 @@ class Endpoint:
         self._timers.clear()
         self._armed.clear()
         self._unarmed.clear()
+        self._gone.clear()
+        self._look_at = None
         self._flying = None
         self._outbox.close()
 
@@ -336,31 +376,61 @@ class Endpoint:
     def _new_cid(self) -> int:
         while True:
             cid = int.from_bytes(self._random(4), "big")
-            if cid and cid not in self.connections and not self.desk.owns(cid):
+            if cid and cid not in self.connections and cid not in self._gone and not self.desk.owns(cid):
                 return cid
 
     def _wake(self, connection: Connection) -> None:
         self._ready[connection] = None
 
-    def _changed(self, connection: Connection) -> None:
-        if connection.state == State.ENDED:
-            self._remove(connection)
+    def _changed(self, connection: Connection, now: float) -> None:
+        """Something happened to the connection: its timer is looked at before the next sleep, or it is forgotten."""
+        if connection.state >= State.DRAINING and not connection.close_due:
+            self._bury(connection, now)
         else:
             self._unarmed[connection] = None
 
     def _rearm(self, connection: Connection) -> None:
         """Arms the connection's timer if it is due earlier than armed for; a later one corrects itself on firing."""
-        if connection.state == State.ENDED:
-            self._remove(connection)
-            return
         when = connection.next_timeout()
         if when is None:
             return
-        armed = self._armed.get(connection)
-        if armed is None or when < armed:
-            self._armed[connection] = when
-            self._timer_number += 1
-            heappush(self._timers, (when, self._timer_number, connection))
+        cid = connection.local_cid
+        armed = self._armed
+        due = armed.get(cid)
+        if (due is None or when < due) and self.connections.get(cid) is connection:
+            armed[cid] = when
+            timers = self._timers
+            heappush(timers, (when, cid))
+            if len(timers) > 64 + 2 * len(armed):  # mostly entries that an earlier deadline made stale
+                timers[:] = [(when, cid) for cid, when in armed.items()]
+                heapify(timers)
+
+    def _bury(self, connection: Connection, now: float) -> None:
+        """Forgets a connection that neither sends nor takes anything any more; its ID is known for 3 PTO (RFC 9000
+        §10.2.2), so that late packets do not count as a stranger's. That takes no timer."""
+        until = connection.close_deadline
+        connection.state = State.ENDED
+        if until is not None and connection.local_cid in self.connections:
+            gone = self._gone
+            while gone and (len(gone) >= MAX_GONE or gone[next(iter(gone))] <= now):
+                del gone[next(iter(gone))]
+            gone[connection.local_cid] = until
+        self._remove(connection)
+
+    def _look(self, now: float) -> None:
+        """Puts those to rest that were quiet since the look before."""
+        calm = self._calming
+        self._calming, self._noisy = self._noisy, {}
+        rested = 0
+        for connection in calm:
+            if connection in self._calming:
+                continue
+            if rested < MOST_RESTED:
+                rested += 1
+                connection.rest()
+            else:
+                self._calming[connection] = None
+        self._look_at = now + QUIET if self._calming else None
 
     def _make(self, established: Established, now: float) -> Connection:
         return Connection(established, self.config, now, self._random, self._counters, self._events.append, self._wake)
@@ -369,20 +439,21 @@ class Endpoint:
         self.connections[connection.local_cid] = connection
         siblings = self._by_key.setdefault(connection.peer_key, [])
         for sibling in siblings[-SIBLINGS_PROBED:]:
-            # The peer may have restarted: a PING shows whether its older connection still lives.
-            sibling.ask((f.PING,))
+            if sibling.listening:
+                # The peer may have restarted: a PING shows whether its older connection still lives.
+                sibling.ask((f.PING,))
         siblings.append(connection)
         self._by_remote_cid.setdefault(connection.remote_cid, []).append(connection)
-        self._rearm(connection)
+        self._changed(connection, now)
 
     def _remove(self, connection: Connection) -> None:
         if self.connections.pop(connection.local_cid, None) is None:
             return
         _leave(self._by_key, connection.peer_key, connection)
         _leave(self._by_remote_cid, connection.remote_cid, connection)
-        self._armed.pop(connection, None)
-        self._unarmed.pop(connection, None)
-        self._ready.pop(connection, None)
+        self._armed.pop(connection.local_cid, None)
+        for table in (self._ready, self._unarmed, self._noisy, self._calming):
+            table.pop(connection, None)
         connection.destroy()
 
     # inside: handshakes
@@ -416,7 +487,7 @@ class Endpoint:
             connection = self._make(result, now)
             self._counts["connections_opened"] += 1
             self._register(connection, now)
-            connection.ask((f.PING,))  # the responder waits for a first packet to confirm the keys
+            self._greetings.append(connection)
             self._events.append(ConnectionEstablished(connection, result.attempt))
 
     def _admit_span(self, intake: Intake, span: Span, now: float) -> None:
@@ -431,6 +502,8 @@ class Endpoint:
         cid = span[0][1]
         established = self.desk.half_open(cid)
         if established is None:
+            if self._gone.get(cid, now) > now:
+                return
             for record in span:
                 self._stranger(record, now)
             return
@@ -447,7 +520,7 @@ class Endpoint:
             connection.recovery.rtt.update(confirmed.handshake_rtt, 0.0, now)
         self._counts["connections_accepted"] += 1
         self._register(connection, now)
-        connection.ask((f.CONFIRM,))
+        self._greetings.append(connection)
         self._events.insert(place, ConnectionEstablished(connection, connection.attempt))
 
     def _greet(self, outbox: Outbox) -> None:
@@ -478,7 +551,7 @@ class Endpoint:
             if token is not None and hmac.compare_digest(token, reset.token):
                 self._counts["resets_received"] += 1
                 connection.reset_by_peer(now)
-                self._rearm(connection)
+                self._changed(connection, now)
                 return
         self._counts["resets_unmatched"] += 1
 

@@ -89,7 +89,9 @@ class HalfOpenTable:
     @property
     def next_expiry(self) -> float | None:
         """When the first entry expires."""
-        return min((next(iter(t.values())).expires for t in (self._unproven, self._proven) if t), default=None)
+        if not self._by_cid:  # mostly
+            return None
+        return min(next(iter(t.values())).expires for t in (self._unproven, self._proven) if t)
 
     # mutators
 

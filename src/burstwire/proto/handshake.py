@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from burstwire.crypto import cookie, keys
-from burstwire.crypto.noise import MESSAGE_1_OVERHEAD, HandshakeState
+from burstwire.crypto.noise import MESSAGE_1_OVERHEAD, HandshakeState, StaticKey
 from burstwire.errors import CryptoError, HandshakeError
 from burstwire.identity import PublicKey
 from burstwire.wire.errors import WireError
@@ -102,7 +102,7 @@ class Opened:
 
 
 class Initiator:
-    """An INITIATE, and the state that reads its RESPOND. Costs a key generation and two X25519.
+    """An INITIATE, and the state that reads its RESPOND. Costs a key generation and two X25519, one with a known peer.
 
     Attributes:
         offered: the parameters in message 1.
@@ -110,7 +110,7 @@ class Initiator:
         local_cid: the connection ID offered.
 
     Args:
-        static: this side's private key, loaded: a raw one would cost a multiplication each time.
+        static: this side's private key; as a `StaticKey` it remembers what it has in common with a peer.
         peer_key: who must answer.
         offered: the payload of message 1.
         version: the protocol version to offer.
@@ -123,7 +123,7 @@ class Initiator:
 
     def __init__(
         self,
-        static: X25519PrivateKey,
+        static: StaticKey | X25519PrivateKey,
         peer_key: PublicKey,
         offered: TransportParameters,
         *,
@@ -161,14 +161,14 @@ class Initiator:
         """Whether VERSIONS answers this INITIATE and really does not know its version."""
         return packet.echo == self._ephemeral[:16] and self.version not in packet.versions
 
-    def open(self, packet: Respond, peer: str) -> Opened | None:
+    def open(self, packet: Respond, peer: object) -> Opened | None:
         """What a RESPOND says, or None when it is not the peer's or was altered; then nothing has changed.
 
         Costs two X25519.
 
         Args:
             packet: the RESPOND.
-            peer: the peer in words, for messages.
+            peer: what is the peer in words as a `str`, for messages.
 
         Raises:
             HandshakeError: the peer itself sealed something that makes no sense.
@@ -188,7 +188,7 @@ class Initiator:
 
 
 class Responder:
-    """An INITIATE that opened, and the state that answers it. Costs two X25519.
+    """An INITIATE that opened, and the state that answers it. Costs two X25519, one with a known peer.
 
     Message 1 may be a replay: that the peer is there now, only its first DATA shows.
 
@@ -196,7 +196,7 @@ class Responder:
         peer_key: the key that sealed message 1.
 
     Args:
-        static: this side's private key, loaded.
+        static: this side's private key, as for `Initiator`.
         packet: the INITIATE; mac1 was checked.
         preshared_key: 32 bytes for suite 1, None for suite 0.
         random: gives so many random bytes, for the ephemeral key.
@@ -209,7 +209,7 @@ class Responder:
 
     def __init__(
         self,
-        static: X25519PrivateKey,
+        static: StaticKey | X25519PrivateKey,
         packet: Initiate,
         preshared_key: bytes | None,
         random: Callable[[int], bytes],

@@ -11,9 +11,8 @@ from burstwire.core.address import unpack_address
 from burstwire.errors import AddressError
 
 if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-
     from burstwire.config import Config
+    from burstwire.crypto.noise import StaticKey
     from burstwire.identity import PublicKey
 
 __all__ = ["MAX_OUTGOING", "HandshakeContext", "remember", "show_address"]
@@ -61,11 +60,11 @@ _K = TypeVar("_K")
 class HandshakeContext:
     """Shared by the initiator's and the responder's half; see `HandshakeDesk` for the meaning of the fields.
 
-    `static` is the private key in loaded form: from raw bytes each handshake would cost a multiplication more.
+    `static` is the private key in loaded form, with what it has in common with peers met lately.
     """
 
     public: PublicKey
-    static: X25519PrivateKey
+    static: StaticKey
     config: Config
     random: Callable[[int], bytes]
     new_cid: Callable[[], int]

@@ -9,7 +9,7 @@ INITIATE is chosen before that, which is why both lists of versions are compared
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from math import ceil
 from typing import Final
@@ -39,6 +39,7 @@ MAX_DATAGRAM_FRAME: Final = 65535
 """RFC 9221 §3 recommends this value to say that any DATAGRAM frame that fits a packet is welcome."""
 
 _AEAD_NAMES: Final = {number: name for name, number in AEAD_IDS.items()}
+_CHOSEN: Final = {name: (number,) for name, number in AEAD_IDS.items()}
 
 
 class Refusal(IntEnum):
@@ -71,8 +72,18 @@ def best_version(ours: Iterable[int], theirs: Iterable[int], without: Iterable[i
     return max(set(ours) & set(theirs) - set(without), default=None)
 
 
-def _base(config: Config, versions: tuple[int, ...], token: bytes, receive_buffer: int) -> TransportParameters:
-    """What both sides say alike. The idle timeout is rounded up, so that a tiny one does not read as "none"."""
+def _made(
+    config: Config,
+    versions: tuple[int, ...],
+    token: bytes,
+    receive_buffer: int,
+    *,
+    aeads: tuple[int, ...],
+    observed: bytes,
+    attempt: bytes | None,
+    cids: tuple[int, int] | None = None,
+) -> TransportParameters:
+    """What both sides say alike, and the rest. The idle timeout is rounded up: a tiny one must not read as "none"."""
     return TransportParameters(
         max_idle_timeout=ceil(config.idle_timeout * 1000),
         stateless_reset_token=token,
@@ -87,6 +98,10 @@ def _base(config: Config, versions: tuple[int, ...], token: bytes, receive_buffe
         application_protocol=config.application_protocol,
         max_message_size=config.max_message_size,
         receive_buffer=receive_buffer,
+        aeads=aeads,
+        observed_address=observed,
+        attempt=attempt,
+        cids=cids,
     )
 
 
@@ -111,12 +126,8 @@ def offer(
         observed: the responder's address as it is dialled (24 bytes).
         attempt: names this attempt, for simultaneous open (8 bytes).
     """
-    return replace(
-        _base(config, versions, token, receive_buffer),
-        aeads=tuple(AEAD_IDS[name] for name in config.aeads),
-        observed_address=observed,
-        attempt=attempt,
-    )
+    aeads = tuple(AEAD_IDS[name] for name in config.aeads)
+    return _made(config, versions, token, receive_buffer, aeads=aeads, observed=observed, attempt=attempt)
 
 
 # --- the responder judges and answers -----------------------------------------------------------
@@ -176,12 +187,15 @@ def answer(
         cids: destination and source connection ID of the RESPOND.
         instead_of: the id of this side's own attempt that gives way (simultaneous open), or None.
     """
-    return replace(
-        _base(config, versions, token, receive_buffer),
-        aeads=(AEAD_IDS[aead],),
-        observed_address=observed,
-        cids=cids,
+    return _made(
+        config,
+        versions,
+        token,
+        receive_buffer,
+        aeads=_CHOSEN[aead],
+        observed=observed,
         attempt=instead_of,
+        cids=cids,
     )
 
 
@@ -194,14 +208,14 @@ def refusal(refused: Refused, versions: tuple[int, ...], cids: tuple[int, int]) 
 # --- the initiator checks -----------------------------------------------------------------------
 
 
-def check_answer(offered: TransportParameters, answered: TransportParameters, version: int, peer: str) -> str:
+def check_answer(offered: TransportParameters, answered: TransportParameters, version: int, peer: object) -> str:
     """The packet protection that the responder chose.
 
     Args:
         offered: the payload of our message 1.
         answered: the payload of its message 2.
         version: the version of our INITIATE.
-        peer: the peer in words, for messages.
+        peer: what is the peer in words as a `str`, for messages.
 
     Raises:
         HandshakeRefused: it declined.
@@ -228,7 +242,7 @@ def check_answer(offered: TransportParameters, answered: TransportParameters, ve
     return _AEAD_NAMES[answered.aeads[0]]
 
 
-def refusal_error(code: int, reason: str, peer: str) -> HandshakeRefused:
+def refusal_error(code: int, reason: str, peer: object) -> HandshakeRefused:
     """The error for a refusal that arrived; unprintable characters of the peer's words are escaped."""
     shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in reason[:MAX_REASON])
     try:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from burstwire.config import MIN_DATAGRAM_SIZE
+from burstwire.proto.datagrams import NOTHING
 from burstwire.wire.frames import encode_path_challenge, encode_path_response
 from burstwire.wire.header import DATA_OVERHEAD
 
@@ -52,7 +53,7 @@ class Paths:
     def __init__(self, connection: Connection, random: Callable[[int], bytes]) -> None:
         self._connection = connection
         self._random = random
-        self.outgoing: deque[tuple[bytes, bytes, int]] = deque()
+        self.outgoing: deque[tuple[bytes, bytes, int]] = NOTHING
         self.candidate: bytes | None = None
         self._challenge = b""
         self._credit = 0
@@ -75,8 +76,7 @@ class Paths:
             room = min(self._credit, MIN_DATAGRAM_SIZE)
             if room >= SMALLEST and len(self.outgoing) < MAX_WAITING:
                 self._credit -= room
-                self.outgoing.append((path, encode_path_challenge(self._challenge), room))
-                connection.wake()
+                self._queue(path, encode_path_challenge(self._challenge), room)
 
     def challenged(self, path: bytes, data: bytes) -> None:
         """PATH_CHALLENGE: answer with the same data, to where it came from (RFC 9000 §8.2.2)."""
@@ -88,8 +88,7 @@ class Paths:
             room = min(room, self._credit)
             self._credit -= room
         if room >= SMALLEST and len(self.outgoing) < MAX_WAITING:
-            self.outgoing.append((path, encode_path_response(data), room))
-            connection.wake()
+            self._queue(path, encode_path_response(data), room)
 
     def answered(self, data: bytes, now: float) -> None:
         """PATH_RESPONSE: the address is the peer's if the data are those of the challenge."""
@@ -99,3 +98,9 @@ class Paths:
             self.candidate = None
             self.moves += 1
             connection.path_changed(now)
+
+    def _queue(self, path: bytes, frame: bytes, size: int) -> None:
+        if self.outgoing is NOTHING:
+            self.outgoing = deque()
+        self.outgoing.append((path, frame, size))
+        self._connection.wake()

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 __all__ = ["RecvHalf"]
 
-FIRST_RING = 4096
-"""Bytes of a ring that was just made: one small message costs one page."""
+FIRST_RING = 1024
+"""Bytes of a ring that was just made: thousands of connections that exchange a small message now and then have two."""
 
 
 class RecvHalf:

@@ -45,6 +45,27 @@ class Recovery:
         handshake_rtt: the first RTT sample, if the handshake gave one.
     """
 
+    __slots__ = (
+        "_controller_name",
+        "_episode",
+        "_pacing",
+        "_peer_room",
+        "controller",
+        "last_eliciting",
+        "limited",
+        "log",
+        "loss_time",
+        "max_ack_delay",
+        "mtu",
+        "pacer",
+        "packets_lost",
+        "packets_spurious",
+        "probes",
+        "pto_count",
+        "pto_expired",
+        "rtt",
+    )
+
     def __init__(
         self,
         now: float,

@@ -10,7 +10,6 @@ Only packets that the peer must acknowledge (ack-eliciting, RFC 9002 §2) are re
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -105,6 +104,8 @@ def bit_runs(mask: int) -> list[tuple[int, int]]:
 class SentLog:
     """All unsettled records of a connection, in the order in which they were sent."""
 
+    __slots__ = ("in_flight", "largest_acked", "largest_order", "records", "sent", "skipped")
+
     def __init__(self) -> None:
         self.records: list[SentRecord] = []
         self.in_flight = 0
@@ -114,7 +115,8 @@ class SentLog:
         self.largest_acked = -1
         self.largest_order = -1
         """The place in send order of the largest acknowledged packet, or of the one recorded last before it."""
-        self.skipped: deque[int] = deque(maxlen=MAX_SKIPPED)
+        self.skipped: list[int] = []
+        """Numbers left out; `acks_unsent` keeps the list short."""
 
     # inputs
 
@@ -261,6 +263,7 @@ class SentLog:
 
     def acks_unsent(self, ranges: list[tuple[int, int]]) -> int | None:
         """A skipped packet number that the peer claims to have received, or None (RFC 9000 §21.4)."""
+        del self.skipped[:-MAX_SKIPPED]
         for number in self.skipped:
             for low, high in ranges:
                 if low <= number <= high:

@@ -7,6 +7,9 @@ skipped, a repeated id is TRANSPORT_PARAMETER_ERROR. Ids below 0x4000 are those 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from operator import attrgetter
+from struct import Struct
 from typing import Any, Final
 
 from burstwire.wire import varint
@@ -92,7 +95,23 @@ _FIXED: Final = {
 
 _VERSIONS_ID, _AEADS_ID, _PROTOCOL_ID, _REFUSAL_ID, _CIDS_ID = 0x4000, 0x4001, 0x4002, 0x4007, 0x4008
 
+_MEANT: Final = frozenset({*_INTEGERS, _VERSIONS_ID, _AEADS_ID, _PROTOCOL_ID, _REFUSAL_ID})
+"""Parameters of various sizes."""
+
+_CIDS: Final = Struct(">II")
+
 _DEFAULTS: Final = TransportParameters()
+
+
+_MEMO: Final = 512
+"""Values that are remembered of those read and written: an endpoint says the same to every peer and, where its peers
+run with the same settings, hears the same from them. Then the objects are shared between connections, too."""
+
+_SHORT: Final = 16
+"""Bytes of a value that is remembered at most: a stranger may fill the memory, but not with much."""
+
+_integers: Final = attrgetter(*(name for name, _, _ in _INTEGERS.values()))
+_lists: Final = attrgetter("versions", "aeads", "application_protocol")
 
 
 def encode(parameters: TransportParameters, at_least: int = 0) -> bytes:
@@ -103,37 +122,19 @@ def encode(parameters: TransportParameters, at_least: int = 0) -> bytes:
         at_least: pad with the padding parameter to this many bytes. When less than a whole parameter is
             missing (up to 5 bytes), the result is that little longer than asked.
     """
-    out = bytearray()
-
-    def put(identifier: int, value: bytes) -> None:
-        out.extend(varint.encode(identifier) + varint.encode(len(value)) + value)
-
-    for identifier, (name, low, high) in _INTEGERS.items():
-        number = getattr(parameters, name)
-        if not low <= number <= high:
-            raise ValueError(f"{name} is {number}; it must be from {low} to {high}")
-        if number != getattr(_DEFAULTS, name):
-            put(identifier, varint.encode(number))
+    out = bytearray(_encode_integers(_integers(parameters)))
     for identifier, (name, size) in _FIXED.items():
         value = getattr(parameters, name)
         if value is not None:
             if len(value) != size:
                 raise ValueError(f"{name} has {len(value)} bytes; it must have {size}")
-            put(identifier, value)
-    if parameters.versions:
-        put(_VERSIONS_ID, b"".join(version.to_bytes(4) for version in parameters.versions))
-    if parameters.aeads:
-        put(_AEADS_ID, bytes(parameters.aeads))
-    if parameters.application_protocol:
-        name_bytes = parameters.application_protocol.encode()
-        if len(name_bytes) > 255:
-            raise ValueError("application_protocol is longer than 255 bytes")
-        put(_PROTOCOL_ID, name_bytes)
+            out += _parameter(identifier, value)
+    out += _encode_lists(*_lists(parameters))
     if parameters.refusal is not None:
         code, reason = parameters.refusal
-        put(_REFUSAL_ID, varint.encode(code) + reason.encode("utf-8", "replace"))
+        out += _parameter(_REFUSAL_ID, varint.encode(code) + reason.encode("utf-8", "replace"))
     if parameters.cids is not None:
-        put(_CIDS_ID, b"".join(cid.to_bytes(4) for cid in parameters.cids))
+        out += _parameter(_CIDS_ID, _CIDS.pack(*parameters.cids))
     missing = at_least - len(out)
     if missing > 0:
         prefix = varint.encode(_PADDING_ID)
@@ -145,6 +146,38 @@ def encode(parameters: TransportParameters, at_least: int = 0) -> bytes:
     return bytes(out)
 
 
+def _parameter(identifier: int, value: bytes) -> bytes:
+    return varint.encode(identifier) + varint.encode(len(value)) + value
+
+
+@lru_cache(_MEMO)
+def _encode_integers(numbers: tuple[int, ...]) -> bytes:
+    out = b""
+    for (identifier, (name, low, high)), number, default in zip(
+        _INTEGERS.items(), numbers, _integers(_DEFAULTS), strict=True
+    ):
+        if not low <= number <= high:
+            raise ValueError(f"{name} is {number}; it must be from {low} to {high}")
+        if number != default:
+            out += _parameter(identifier, varint.encode(number))
+    return out
+
+
+@lru_cache(_MEMO)
+def _encode_lists(versions: tuple[int, ...], aeads: tuple[int, ...], protocol: str) -> bytes:
+    out = b""
+    if versions:
+        out += _parameter(_VERSIONS_ID, b"".join(version.to_bytes(4) for version in versions))
+    if aeads:
+        out += _parameter(_AEADS_ID, bytes(aeads))
+    if protocol:
+        name = protocol.encode()
+        if len(name) > 255:
+            raise ValueError("application_protocol is longer than 255 bytes")
+        out += _parameter(_PROTOCOL_ID, name)
+    return out
+
+
 def decode(payload: bytes | memoryview) -> TransportParameters:
     """Read parameters; raises WireError(TRANSPORT_PARAMETER_ERROR) for anything malformed."""
     data = bytes(payload)
@@ -152,17 +185,29 @@ def decode(payload: bytes | memoryview) -> TransportParameters:
     seen: set[int] = set()
     fields: dict[str, Any] = {}
     position = 0
+    read = varint.read
     try:
         while position < end:
-            identifier, position = varint.read(data, position)
-            length, position = varint.read(data, position)
+            identifier, position = read(data, position)
+            length, position = read(data, position)
             stop = position + length
             if stop > end:
                 raise _refuse("a parameter is cut short")
             if identifier in seen:
                 raise _refuse(f"parameter {identifier:#x} is there twice")
             seen.add(identifier)
-            _read_value(identifier, data[position:stop], fields)
+            if identifier in _FIXED:
+                name, size = _FIXED[identifier]
+                if length != size:
+                    raise _refuse(f"{name} has {length} bytes instead of {size}")
+                fields[name] = data[position:stop]
+            elif identifier in _MEANT:
+                value = data[position:stop]
+                name, fields[name] = _recall(identifier, value) if length <= _SHORT else _read(identifier, value)
+            elif identifier == _CIDS_ID:
+                if length != 8:
+                    raise _refuse("cids is not two u32")
+                fields["cids"] = _CIDS.unpack_from(data, position)
             position = stop
     except varint.TRUNCATED:
         raise _refuse("a parameter is cut short") from None
@@ -171,36 +216,31 @@ def decode(payload: bytes | memoryview) -> TransportParameters:
     return TransportParameters(**fields)
 
 
-def _read_value(identifier: int, value: bytes, fields: dict[str, Any]) -> None:
+def _read(identifier: int, value: bytes) -> tuple[str, Any]:
+    """Field and value of one of `_MEANT`."""
     if identifier in _INTEGERS:
         name, low, high = _INTEGERS[identifier]
         number, stop = varint.read(value, 0)
         if stop != len(value) or not low <= number <= high:
             raise _refuse(f"{name} is not an integer from {low} to {high}")
-        fields[name] = number
-    elif identifier in _FIXED:
-        name, size = _FIXED[identifier]
-        if len(value) != size:
-            raise _refuse(f"{name} has {len(value)} bytes instead of {size}")
-        fields[name] = value
-    elif identifier == _VERSIONS_ID:
+        return name, number
+    if identifier == _VERSIONS_ID:
         if len(value) % 4:
             raise _refuse("versions is not a list of u32")
-        fields["versions"] = tuple(int.from_bytes(value[i : i + 4]) for i in range(0, len(value), 4))
-    elif identifier == _AEADS_ID:
-        fields["aeads"] = tuple(value)
-    elif identifier == _PROTOCOL_ID:
+        return "versions", tuple(int.from_bytes(value[i : i + 4]) for i in range(0, len(value), 4))
+    if identifier == _AEADS_ID:
+        return "aeads", tuple(value)
+    if identifier == _PROTOCOL_ID:
         if len(value) > 255:
             raise _refuse("application_protocol is longer than 255 bytes")
-        fields["application_protocol"] = value.decode()
-    elif identifier == _REFUSAL_ID:
-        code, start = varint.read(value, 0)
-        # A refusal whose words are mangled is still a refusal.
-        fields["refusal"] = (code, value[start:].decode("utf-8", "replace"))
-    elif identifier == _CIDS_ID:
-        if len(value) != 8:
-            raise _refuse("cids is not two u32")
-        fields["cids"] = (int.from_bytes(value[:4]), int.from_bytes(value[4:]))
+        return "application_protocol", value.decode()
+    assert identifier == _REFUSAL_ID
+    code, start = varint.read(value, 0)
+    # A refusal whose words are mangled is still a refusal.
+    return "refusal", (code, value[start:].decode("utf-8", "replace"))
+
+
+_recall: Final = lru_cache(_MEMO)(_read)
 
 
 def _refuse(reason: str) -> WireError:

@@ -67,6 +67,23 @@ class _Undo:
 class Cubic:
     """The default congestion controller; see `CongestionController` for the calls."""
 
+    __slots__ = (
+        "_cwnd",
+        "_epoch",
+        "_events",
+        "_idle",
+        "_last_ack",
+        "_mtu",
+        "_prior",
+        "_recovery_start",
+        "_slow_start",
+        "_ssthresh",
+        "_undo",
+        "_undone",
+        "_w_max",
+        "window",
+    )
+
     def __init__(self, now: float, mtu: int) -> None:
         self._mtu = mtu
         self._cwnd = float(initial_window(mtu))
