@@ -112,9 +112,13 @@ class Connection:
         Raises:
             MessageTooLarge: the peer takes no message of this size. ConnectionLost: the connection has ended.
         """
-        self._check()
-        data = message if type(message) is bytes else byte_view(message)
+        if _get_running_loop() is not self._driver.loop:
+            self._endpoint._refuse_context()
         line = self._senders
+        if type(message) is bytes and not line and self._core.add_message(message):
+            self._driver.touch()
+            return
+        data = message if type(message) is bytes else byte_view(message)
         if not line:
             if self._put(data):
                 return
@@ -151,7 +155,8 @@ class Connection:
 
         Cancelled, it has taken nothing. Raises the subclass of `ConnectionLost` that says how the connection ended.
         """
-        self._check()
+        if _get_running_loop() is not self._driver.loop:
+            self._endpoint._refuse_context()
         line = self._receivers
         if not line:
             message = self._next()
@@ -206,9 +211,11 @@ class Connection:
         return taken
 
     def _next(self) -> bytes | None:
-        message = self._core.next_message()
+        core = self._core
+        message = core.next_message()
         if message is not None:
-            self._took()
+            if core.control:  # the peer is owed credit: soon is early enough
+                self._driver.touch_soon()
         elif self._lost is not None:
             raise fresh(self._lost)
         return message

@@ -66,6 +66,12 @@ __all__ = ["Connection", "State"]
 CLOSE_PTOS = 3
 """PTOs that closing and draining last (RFC 9000 §10.2)."""
 
+SMALL = 16 * 1024
+"""Bytes of a message from which on it is written to the ring at once instead of being kept until packets are made."""
+
+CREDIT_AT = 64 * 1024
+"""Bytes of messages taken one by one for which the peer is credited together."""
+
 REASON_LIMIT = 512
 """Bytes of a close reason: it must fit one packet with everything else."""
 
@@ -245,7 +251,7 @@ class Connection:
     @property
     def idle_out(self) -> bool:
         """Whether everything that was accepted has been acknowledged."""
-        if self.datagrams.outgoing:
+        if self.datagrams.outgoing or self.writer.collected:
             return False
         return all(stream.sending.all_acked for stream in self.streams.open.values())
 
@@ -304,6 +310,19 @@ class Connection:
         self.writer.put((data,))
         self.wants_to_send(self.streams.messages.sending)
 
+    def add_message(self, data: bytes) -> bool:
+        """Takes a small message if there is room, at little cost: many are written together when packets are made.
+
+        False: it was not taken, for any reason; `send_messages` knows which.
+        """
+        writer = self.writer
+        if len(data) >= SMALL or len(data) > writer.limit or self.error is not None or not writer.room:
+            return False
+        if not writer.collected:
+            self.wants_to_send(self.streams.messages.sending)
+        writer.add(data)
+        return True
+
     def send_messages(self, messages: Sequence[bytes | bytearray | memoryview]) -> int:
         """Takes messages from the front while there is room; returns how many. What raises takes none."""
         self._check_open()
@@ -316,8 +335,24 @@ class Connection:
 
     def next_message(self) -> bytes | None:
         """The next whole message, or None when there is none."""
-        messages = self.next_messages(1)
-        return messages[0] if messages else None
+        reader = self.reader
+        if not reader.ready:
+            if not self._messages_announced:
+                return None
+            reader.fetch()
+            if not reader.ready:
+                messages = self.next_messages(1)
+                return messages[0] if messages else None
+        message = reader.take_one()
+        if not reader.ready or reader.uncredited >= CREDIT_AT or self.flow.peer_blocked:
+            self.credit_messages()
+        return message
+
+    def credit_messages(self) -> None:
+        """Gives the peer credit for the messages that were taken one by one."""
+        credit = self.reader.credit()
+        if credit:
+            self.flow.consume(self.streams.messages, credit)
 
     def next_messages(self, limit: int) -> list[bytes]:
         """Up to `limit` whole messages."""
@@ -359,6 +394,7 @@ class Connection:
         if self.state != State.OPEN:
             return
         self.state = State.FLUSHING
+        self.writer.collect()
         self._close_code = code
         self._close_reason = reason
         self._close_deadline = now + self.config.close_timeout

@@ -98,6 +98,7 @@ class FlowControl:
     def repeat(self, stream_id: int | None) -> None:
         """The peer says that it is blocked: the limits of this moment are sent (again)."""
         connection = self._connection
+        connection.credit_messages()
         if stream_id is None:
             self.peer_blocked = True
             connection.ask((MAX_DATA,))

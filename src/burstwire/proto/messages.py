@@ -26,6 +26,9 @@ Buffer = bytes | bytearray | memoryview
 MAX_READY = 64
 """Messages that may wait outside of the ring: as many as one wake-up should bring, or a small multiple of them."""
 
+MAX_PARTS = 4096
+"""Messages that are taken one by one before they are joined: more gain nothing, and tiny ones take more as objects."""
+
 JOIN_BELOW = 64 * 1024
 """Messages shorter than this are joined and copied into the ring in one go; longer ones are copied one by one."""
 
@@ -38,17 +41,41 @@ class MessageWriter:
         limit: the peer's `max_message_size`.
     """
 
-    __slots__ = ("_stream", "limit")
+    __slots__ = ("_parts", "_stream", "collected", "limit")
 
     def __init__(self, stream: Stream, limit: int) -> None:
         self._stream = stream
         self.limit = limit
+        self._parts: list[bytes] = []
+        """Messages, and their prefixes, that were taken one by one and not yet written to the ring."""
+        self.collected = 0
+        """Their bytes."""
 
     @property
     def room(self) -> bool:
         """Whether a message may be accepted now; it is then taken whole, whatever its size."""
         half = self._stream.sending
-        return half.written - half.base < half.budget
+        return half.written + self.collected - half.base < half.budget
+
+    def add(self, message: bytes) -> None:
+        """Accepts a small message (the caller asked for `room` and size): with others, it is written by `collect`."""
+        size = len(message)
+        prefix = varint.encode(size)
+        parts = self._parts
+        parts.append(prefix)
+        parts.append(message)
+        self.collected += size + len(prefix)
+        if len(parts) >= 2 * MAX_PARTS:
+            self.collect()
+
+    def collect(self) -> None:
+        """Writes what was taken one by one to the ring, in one go."""
+        if self.collected:
+            half = self._stream.sending
+            half.blocked = False
+            self.collected = 0
+            half.accept(b"".join(self._parts))
+            self._parts.clear()
 
     def check(self, message: Buffer) -> int:
         """The message's size in bytes; raises `MessageTooLarge`."""
@@ -59,6 +86,7 @@ class MessageWriter:
 
     def put(self, messages: Sequence[Buffer]) -> int:
         """Accepts messages from the front while there is room; returns how many (they were checked before)."""
+        self.collect()
         half = self._stream.sending
         room = half.budget - (half.written - half.base)
         taken = 0
@@ -97,18 +125,20 @@ class MessageReader:
         limit: this side's `max_message_size`; a longer one is a violation by the peer.
 
     Attributes:
-        ready_bytes: bytes of the stream that lie in whole messages outside of the ring.
+        ready: whole messages outside of the ring, which come before what lies there.
+        ready_bytes: bytes of the stream that they are, and those that were taken of them and are not yet credited.
         violation: what the peer did wrong as far as only a call of the application found it, or None.
     """
 
-    __slots__ = ("_assembly", "_missing", "_ready", "_stream", "limit", "ready_bytes", "violation")
+    __slots__ = ("_assembly", "_missing", "_stream", "limit", "ready", "ready_bytes", "uncredited", "violation")
 
     def __init__(self, stream: Stream, limit: int) -> None:
         self._stream = stream
         self.limit = limit
-        self._ready: deque[bytes] = deque()
-        """Whole messages that had to leave the ring before their turn."""
+        self.ready: deque[bytes] = deque()
         self.ready_bytes = 0
+        self.uncredited = 0
+        """Bytes of the stream that the application has taken one by one since the peer was credited for any."""
         self._assembly: bytearray | None = None
         self._missing = 0
         self.violation: WireError | None = None
@@ -118,7 +148,7 @@ class MessageReader:
     @property
     def available(self) -> bool:
         """Whether a whole message is there."""
-        if self._ready:
+        if self.ready:
             return True
         if self._assembly is not None:
             return not self._missing
@@ -137,7 +167,7 @@ class MessageReader:
         taken, not even in part, goes the usual way.
         """
         half = self._stream.receiving
-        ready = self._ready
+        ready = self.ready
         if offset != half.read_offset or offset != half.ready or half.parts.total or self._assembly is not None:
             return False
         end = len(data)
@@ -187,14 +217,35 @@ class MessageReader:
 
     # mutators
 
+    def fetch(self) -> None:
+        """Takes whole small messages out of the ring, ahead of the application, which asks for one at a time."""
+        half = self._stream.receiving
+        if half.ready - half.read_offset > 1 and self._assembly is None and not self.ready and self.violation is None:
+            messages: list[bytes] = []
+            self.ready_bytes += self._take_many(messages, MAX_READY)
+            self.ready.extend(messages)
+
+    def take_one(self) -> bytes:
+        """The first of `ready`, which is not empty; its credit is given when somebody asks for `credit`."""
+        message = self.ready.popleft()
+        size = len(message)
+        self.uncredited += size + (1 if size < 0x40 else varint.size(size))
+        return message
+
+    def credit(self) -> int:
+        """Bytes of the stream that were taken one by one, to be credited now."""
+        freed, self.uncredited = self.uncredited, 0
+        self.ready_bytes -= freed
+        return freed
+
     def take(self, limit: int) -> tuple[list[bytes], int]:
         """Up to `limit` whole messages, and the bytes of the stream that they free."""
         messages: list[bytes] = []
-        freed = 0
+        freed = self.credit()
         half = self._stream.receiving
         while len(messages) < limit:
-            if self._ready:
-                message = self._ready.popleft()
+            if self.ready:
+                message = self.ready.popleft()
                 size = len(message)
                 size += 1 if size < 0x40 else varint.size(size)
                 self.ready_bytes -= size
@@ -218,7 +269,7 @@ class MessageReader:
                 half.skip(prefix)
                 messages.append(half.read(length))
                 freed += prefix + length
-        if half.ready > half.read_offset and messages and self._assembly is None and not self._ready:
+        if half.ready > half.read_offset and messages and self._assembly is None and not self.ready:
             # What is now in front may be what the peer has no credit left for: no arrival would tell.
             head = self._next_head()
             if head is not None and self._too_large(head):
@@ -299,7 +350,7 @@ class MessageReader:
                 if half.readable - prefix - length < 8 or not self._large_behind():
                     return 0
                 half.skip(prefix)
-                self._ready.append(half.read(length))
+                self.ready.append(half.read(length))
                 self.ready_bytes += prefix + length
                 continue
             if prefix + length <= half.window // 2:

@@ -62,6 +62,8 @@ class Outbound:
             connection.fail(violation.code, violation.reason, now)
         if connection.state >= 2:  # closing, draining, ended: see State
             return self._close(now, outbox)
+        if connection.writer.collected:
+            connection.writer.collect()
         recovery = connection.recovery
         allowed = recovery.allowance(now)
         if recovery.probes:
