@@ -75,6 +75,13 @@ class MtuDiscovery:
         self._resume = float("inf")
         self.probing = 0
 
+    # getters
+
+    @property
+    def searching(self) -> bool:
+        """Whether `next_probe` may have something although nothing else is to be sent."""
+        return self.phase is Phase.SEARCHING
+
     # outputs
 
     def next_probe(self, now: float, sent: int, window: int) -> int:

@@ -65,6 +65,18 @@ class Outbound:
         if connection.writer.collected:
             connection.writer.collect()
         recovery = connection.recovery
+        if not (
+            connection.sendable
+            or connection.control
+            or connection.datagrams.outgoing
+            or connection.paths.outgoing
+            or recovery.probes
+            or connection.pmtu.searching
+        ):
+            # Who only receives has no more to say than this, and says it after every wake-up.
+            recovery.limited = False
+            connection.pacing_deadline = None
+            return connection.acks.due and self._acknowledge(now, outbox)
         allowed = recovery.allowance(now)
         if recovery.probes:
             allowed = max(allowed, recovery.probes * connection.mtu)
@@ -229,6 +241,22 @@ class Outbound:
         if waiting:
             connection.sendable.extend(waiting)
         return allowed, full
+
+    def _acknowledge(self, now: float, outbox: Outbox) -> bool:
+        """A packet of nothing but an ACK; returns whether there was no room for it."""
+        if not outbox.room:
+            return True
+        first = self._next_number()
+        if first >= 0:
+            connection = self.connection
+            acks = connection.acks
+            frame = acks.frame(now)
+            acks.sent()
+            self._take(first, 1)
+            aead = connection.keys.sealer(first >> GENERATION_BITS)
+            self.size += outbox.packet(connection.path, 0, aead, connection.remote_cid, first, frame)
+            self.packets += 1
+        return False
 
     def _probe_mtu(self, now: float, outbox: Outbox) -> None:
         """A packet of PING and PADDING that is larger than the others, in a train of its own (RFC 8899 §3)."""

@@ -48,6 +48,7 @@ class Recovery:
     __slots__ = (
         "_controller_name",
         "_episode",
+        "_least_peer_room",
         "_pacing",
         "_peer_room",
         "controller",
@@ -86,8 +87,10 @@ class Recovery:
         self.pacer = Pacer(now, self.controller.window)
         self._pacing = pacing
         self.max_ack_delay = max_ack_delay
-        # The kernel's figure counts its own bookkeeping, so half of it is payload.
-        self._peer_room = peer_buffer // 2 or 1 << 30
+        # The kernel's figure counts its own bookkeeping: little for the trains that GRO makes, as much as the payload
+        # for packets that come one by one. Which of them the peer gets shows when it loses some.
+        self._peer_room = peer_buffer * 7 // 8 or 1 << 30
+        self._least_peer_room = peer_buffer // 2 or 1 << 30
         self.pto_count = 0
         self.probes = 0
         """Packets that may be sent whatever the window says, because a PTO expired."""
@@ -224,6 +227,8 @@ class Recovery:
         if lost:
             congestion = [(record, mask) for record, mask in lost if not record.is_probe]
             if congestion:
+                if self.held_by_peer:
+                    self._peer_room = self._least_peer_room
                 packets = sum(mask.bit_count() for _, mask in congestion)
                 size = sum(record.size * mask.bit_count() for record, mask in congestion)
                 self.packets_lost += packets
