@@ -159,9 +159,14 @@ class Connection:
             self._endpoint._refuse_context()
         line = self._receivers
         if not line:
-            message = self._next()
+            core = self._core
+            message = core.next_message()
             if message is not None:
+                if core.control:  # the peer is owed credit: soon is early enough
+                    self._driver.touch_soon()
                 return message
+            if self._lost is not None:
+                raise fresh(self._lost)
             if line is None:
                 line = self._receivers = self._new_line()
         return await line.wait(self._next)

@@ -54,6 +54,7 @@ from burstwire.proto.sending import SendHalf
 from burstwire.proto.stream_table import StreamTable
 from burstwire.proto.streams import Stream
 from burstwire.wire import frames as f
+from burstwire.wire import varint
 from burstwire.wire.errors import TransportCode, WireError
 from burstwire.wire.header import DATA_OVERHEAD
 from burstwire.wire.parameters import AEAD_IDS
@@ -316,12 +317,11 @@ class Connection:
         False: it was not taken, for any reason; `send_messages` knows which.
         """
         writer = self.writer
-        if len(data) >= SMALL or len(data) > writer.limit or self.error is not None or not writer.room:
+        if len(data) >= SMALL or self.error is not None:
             return False
-        if not writer.collected:
+        if not writer.collected and writer.room:
             self.wants_to_send(self.streams.messages.sending)
-        writer.add(data)
-        return True
+        return writer.add(data)
 
     def send_messages(self, messages: Sequence[bytes | bytearray | memoryview]) -> int:
         """Takes messages from the front while there is room; returns how many. What raises takes none."""
@@ -343,7 +343,9 @@ class Connection:
             if not reader.ready:
                 messages = self.next_messages(1)
                 return messages[0] if messages else None
-        message = reader.take_one()
+        message = reader.ready.popleft()
+        size = len(message)
+        reader.uncredited += size + (1 if size < 0x40 else 2 if size < 0x4000 else varint.size(size))
         if not reader.ready or reader.uncredited >= CREDIT_AT or self.flow.peer_blocked:
             self.credit_messages()
         return message

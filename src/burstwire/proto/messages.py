@@ -41,10 +41,10 @@ class MessageWriter:
         limit: the peer's `max_message_size`.
     """
 
-    __slots__ = ("_parts", "_stream", "collected", "limit")
+    __slots__ = ("_half", "_parts", "collected", "limit")
 
     def __init__(self, stream: Stream, limit: int) -> None:
-        self._stream = stream
+        self._half = stream.sending
         self.limit = limit
         self._parts: list[bytes] = []
         """Messages, and their prefixes, that were taken one by one and not yet written to the ring."""
@@ -54,24 +54,27 @@ class MessageWriter:
     @property
     def room(self) -> bool:
         """Whether a message may be accepted now; it is then taken whole, whatever its size."""
-        half = self._stream.sending
+        half = self._half
         return half.written + self.collected - half.base < half.budget
 
-    def add(self, message: bytes) -> None:
-        """Accepts a small message (the caller asked for `room` and size): with others, it is written by `collect`."""
+    def add(self, message: bytes) -> bool:
+        """Accepts a small message, if there is room and the peer takes it: with others, it is written by `collect`."""
+        half = self._half
         size = len(message)
+        if half.written + self.collected - half.base >= half.budget or size > self.limit:
+            return False
         prefix = varint.encode(size)
         parts = self._parts
-        parts.append(prefix)
-        parts.append(message)
+        parts += (prefix, message)
         self.collected += size + len(prefix)
         if len(parts) >= 2 * MAX_PARTS:
             self.collect()
+        return True
 
     def collect(self) -> None:
         """Writes what was taken one by one to the ring, in one go."""
         if self.collected:
-            half = self._stream.sending
+            half = self._half
             half.blocked = False
             self.collected = 0
             half.accept(b"".join(self._parts))
@@ -87,7 +90,7 @@ class MessageWriter:
     def put(self, messages: Sequence[Buffer]) -> int:
         """Accepts messages from the front while there is room; returns how many (they were checked before)."""
         self.collect()
-        half = self._stream.sending
+        half = self._half
         room = half.budget - (half.written - half.base)
         taken = 0
         joined: list[Buffer] = []
@@ -224,13 +227,6 @@ class MessageReader:
             messages: list[bytes] = []
             self.ready_bytes += self._take_many(messages, MAX_READY)
             self.ready.extend(messages)
-
-    def take_one(self) -> bytes:
-        """The first of `ready`, which is not empty; its credit is given when somebody asks for `credit`."""
-        message = self.ready.popleft()
-        size = len(message)
-        self.uncredited += size + (1 if size < 0x40 else varint.size(size))
-        return message
 
     def credit(self) -> int:
         """Bytes of the stream that were taken one by one, to be credited now."""
