@@ -6,14 +6,17 @@ import random
 from functools import cache
 
 import pytest
-from batches import Wire, corrupted
+from batches import PATH, Wire, corrupted
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from burstwire.config import Config
 from burstwire.crypto.aead import backends
+from burstwire.errors import RemoteProtocolError
+from burstwire.proto.events import ConnectionEnded
 from burstwire.wire import frames as f
 from burstwire.wire import varint
+from burstwire.wire.errors import TransportCode
 from burstwire.wire.header import RUN_OVERHEAD
 
 SIZE = 142
@@ -171,3 +174,57 @@ def test_a_wake_up_delivers_the_same_as_its_packets_one_by_one(backend, todo, se
         for connection in (found, expected)
     ]
     assert counts[0] == counts[1]
+
+
+# --- spans ------------------------------------------------------------------------------------------------------------
+
+
+def slotwise(packets: list[bytes], each: int = 10) -> list[list[bytes]]:
+    """The packets as trains of `each`, every one in a slot of its own: runs of one span."""
+    return [packets[at : at + each] for at in range(0, len(packets), each)]
+
+
+def error(wire: Wire) -> RemoteProtocolError | None:
+    """Why the receiver closed the connection, None if it did not."""
+    ended = [event for event in wire.receiver.events if isinstance(event, ConnectionEnded)]
+    return ended[0].error if ended else None
+
+
+def test_an_offset_at_the_very_end_of_what_a_varint_holds_closes_the_connection_and_harms_nobody_else() -> None:
+    wire = Wire()
+    frame = f.encode_run_stream(4, varint.MAX - 5 * CHUNK, bytes(CHUNK))
+    wire.receiver.wake(slotwise([wire.packet(i, frame) for i in range(30)]))
+    assert error(wire).code == TransportCode.FLOW_CONTROL_ERROR
+
+
+def test_trains_of_streams_in_turn_are_copied_in_c_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = Wire()
+    wire.receiver.wake([[wire.packet(0, f.encode_ping())]])
+    read_one_by_one = []
+    parse = f.parse
+    monkeypatch.setattr(f, "parse", lambda payload: read_one_by_one.append(1) or parse(payload))
+    packets = []
+    for turn in range(3):
+        for stream in (4, 8):
+            packets.append(bulk(wire, 1 + 10 * len(packets), stream, turn * 10 * CHUNK, 10))
+    wire.receiver.wake(packets)
+    for stream in (4, 8):
+        assert read(wire.receiver.connection, stream) == content(stream, 30 * CHUNK)
+    assert not read_one_by_one
+
+
+def test_a_path_challenge_amid_bulk_data_is_answered_to_where_it_came_from() -> None:
+    wire = Wire()
+    wire.receiver.wake([[wire.packet(0, f.encode_ping())]])
+    wire.receiver.flight(0.01)
+    moved = PATH[:3] + bytes((PATH[3] ^ 1,)) + PATH[4:]
+    packets = bulk(wire, 1, 4, 0, 30)
+    packets[15] = wire.packet(16, f.encode_path_challenge(b"question"), SIZE)
+    wire.receiver.begin()
+    for train in slotwise(packets):
+        wire.receiver.add(train)
+    for train in slotwise(bulk(wire, 31, 4, 30 * CHUNK, 30)):
+        wire.receiver.add(train, path=moved)
+    wire.receiver.end()
+    paths = wire.receiver.connection.paths
+    assert [path for path, frame, _ in paths.outgoing if frame == f.encode_path_response(b"question")] == [PATH]
