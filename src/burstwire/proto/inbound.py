@@ -395,8 +395,8 @@ class Inbound:
 def _goes_on(intake: Intake, span: Span, count: int, stream_id: int, base: int) -> bool:
     """Whether the last run of a span begins where a stream would be by then if all of the span were of it."""
     _, _, slot, start, size, _, behind, *_ = span[-1]
-    _, other, offset = f.RUN_FRAME.unpack_from(intake.views[slot], start + HEADER_SIZE)
-    return other == stream_id and offset == base + (count - behind) * (size - RUN_OVERHEAD) | VARINT8
+    expected = base + (count - behind) * (size - RUN_OVERHEAD) | VARINT8
+    return f.RUN_FRAME.unpack_from(intake.views[slot], start + HEADER_SIZE)[1:] == (stream_id, expected)
 
 
 def _each(span: Span, mask: int) -> Iterator[tuple[int, int, int]]:
