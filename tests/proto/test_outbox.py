@@ -97,3 +97,18 @@ def test_adding_without_asking_for_room_is_an_error_and_not_an_overwrite() -> No
     assert not outbox.room
     with pytest.raises(RuntimeError, match="exhausted"):
         outbox.datagram(PATHS[0], bytes(65_507))
+
+
+def test_a_flight_never_offers_more_runs_than_it_can_describe() -> None:
+    outbox = Outbox(8, 4, trains=4)
+    aead = make_aead("aes-128-gcm", KEY, "cryptography")
+    source = StreamRing(1 << 16)
+    source.write(0, memoryview(bytes(1 << 16)))
+    counter = 0
+    while outbox.flight_room(PATHS[0], 1200, 0):  # as connections do that share a path and have a packet each
+        outbox.run(PATHS[0], 0, aead, 7, counter, 1200, 1, 4, source, 0, 1200 - RUN_OVERHEAD)
+        counter += 1
+    assert counter
+    assert not outbox.run_room(PATHS[0], 1200, 0)
+    assert sum(1 for _ in outbox.finish().records()) == 1
+    outbox.clear()

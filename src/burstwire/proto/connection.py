@@ -724,8 +724,8 @@ class Connection:
         if keep_alive <= now:  # a PING waits to be sent
             keep_alive = now + self.config.keep_alive
         idle = self._idle_from + self._idle if self._idle else inf
-        if idle <= now:  # three PTOs are longer, as long as nothing is heard
-            idle = self._idle_deadline()
+        if idle <= now:  # three PTOs are longer; as soon as something is heard, they may be much shorter
+            idle = min(self._idle_deadline(), now + self._idle)
         return min(idle, keep_alive)
 
     def _flushed(self, now: float, give_up: bool = False) -> None:

@@ -177,11 +177,13 @@ class Inbound:
     def left_over(self, intake: Intake, gathering: Gathering, rest: int, now: float) -> None:
         """Packets of a gathered run that were not bulk data of its stream after all."""
         connection = self.connection
+        path, self._path = self._path, gathering.span[0][9]
         try:
             if connection.listening:
                 self._packets(intake, gathering.span, rest, now)
         except WireError as error:
             connection.fail(error.code, error.reason, now)
+        self._path = path  # perhaps the packet that had the intake flushed is still being read
 
     def batch_ended(self, now: float) -> None:
         """The wake-up is over: whatever it brought decides about one ACK."""
@@ -194,19 +196,33 @@ class Inbound:
     # inside
 
     def _sort(self, intake: Intake, span: Span, count: int, opened: int, now: float) -> None:
-        """Gives a span to the intake if it looks like bulk data of one stream, else reads its packets one by one."""
+        """Gives a span to the intake if it looks like bulk data of one stream. Else each of its runs is looked at by
+        itself, and what does not look so even then is read packet by packet."""
         connection = self.connection
         size = span[0][4]
-        first = next(_each(span, opened))
-        if size > RUN_OVERHEAD and first[2] > RUN_OVERHEAD:
-            kind, stream_id, offset = f.RUN_FRAME.unpack_from(intake.views[first[0]], first[1] + HEADER_SIZE)
+        slot, start, length = next(_each(span, opened))
+        if size > RUN_OVERHEAD and length > RUN_OVERHEAD:
+            kind, stream_id, offset = f.RUN_FRAME.unpack_from(intake.views[slot], start + HEADER_SIZE)
             if kind & 0xFE == 0x0C and stream_id >> 30 == 2 and offset >> 62 == 3:
                 base = (offset ^ VARINT8) - ((opened & -opened).bit_length() - 1) * (size - RUN_OVERHEAD)
                 stream = connection.streams.find(stream_id ^ VARINT4)
-                if base >= 0 and stream is not None and stream.receiving.stop_code is None:
+                if (
+                    stream is not None
+                    and stream.receiving.stop_code is None
+                    # Behind `max_data` the peer must not send; there offsets may become larger than C takes them.
+                    and 0 <= base < stream.receiving.max_data
+                    and (len(span) == 1 or _goes_on(intake, span, count, stream_id, base))
+                ):
                     self._gather(intake, stream, base, span, count, opened)
                     return
-        self._packets(intake, span, opened, now)
+        if len(span) == 1:
+            self._packets(intake, span, opened, now)
+            return
+        for record in span:
+            part = opened & (1 << record[6]) - 1
+            opened >>= record[6]
+            if part and connection.state < 2:  # still `listening`: see State
+                self._sort(intake, [record], record[6], part, now)
 
     def _packets(self, intake: Intake, span: Span, mask: int, now: float) -> None:
         """Reads the packets in `mask` of a span one by one."""
@@ -374,6 +390,13 @@ class Inbound:
             connection.paths.answered(frame[1], now)
         elif kind == f.OBSERVED_ADDRESS:
             connection.observed_address = frame[1]
+
+
+def _goes_on(intake: Intake, span: Span, count: int, stream_id: int, base: int) -> bool:
+    """Whether the last run of a span begins where a stream would be by then if all of the span were of it."""
+    _, _, slot, start, size, _, behind, *_ = span[-1]
+    expected = base + (count - behind) * (size - RUN_OVERHEAD) | VARINT8
+    return f.RUN_FRAME.unpack_from(intake.views[slot], start + HEADER_SIZE)[1:] == (stream_id, expected)
 
 
 def _each(span: Span, mask: int) -> Iterator[tuple[int, int, int]]:

@@ -171,18 +171,24 @@ class MessageReader:
         """
         half = self._stream.receiving
         ready = self.ready
-        if offset != half.read_offset or offset != half.ready or half.parts.total or self._assembly is not None:
-            return False
         end = len(data)
+        if not end or offset != half.read_offset or offset != half.ready:
+            return False
+        if half.parts.total or self._assembly is not None:
+            return False
         position = 0
         messages: list[bytes] = []
         while position < end:
             length = data[position]
-            position += 1
+            prefix = 1
             if length >= 0x40:
-                if position - 1 + (1 << (length >> 6)) > end:
+                prefix = 1 << (length >> 6)
+                if position + prefix > end:
                     return False
-                length, position = varint.read(data, position - 1)
+                length, _ = varint.read(data, position)
+                if prefix != varint.size(length):  # `take` frees the bytes of the shortest one
+                    return False
+            position += prefix
             stop = position + length
             if stop > end or length > self.limit:
                 return False
@@ -230,7 +236,9 @@ class MessageReader:
 
     def credit(self) -> int:
         """Bytes of the stream that were taken one by one, to be credited now."""
-        freed, self.uncredited = self.uncredited, 0
+        # With nothing left outside of the ring all is free, also what prefixes had beyond their shortest form.
+        freed = self.uncredited if self.ready else self.ready_bytes
+        self.uncredited = 0
         self.ready_bytes -= freed
         return freed
 
@@ -265,6 +273,8 @@ class MessageReader:
                 half.skip(prefix)
                 messages.append(half.read(length))
                 freed += prefix + length
+        if not self.ready:
+            freed += self.credit()
         if half.ready > half.read_offset and messages and self._assembly is None and not self.ready:
             # What is now in front may be what the peer has no credit left for: no arrival would tell.
             head = self._next_head()
@@ -334,24 +344,27 @@ class MessageReader:
 
     def _make_way(self) -> int:
         half = self._stream.receiving
+        credited = 0
         while True:
             head = self._head()
             if head is None:
-                return 0
+                return credited
             prefix, length = head
             if half.readable >= prefix + length:
                 if self.ready_bytes > half.window:
-                    return 0
+                    return credited
                 # Before a message that has arrived in full nothing is urgent, unless a large one follows it.
                 if half.readable - prefix - length < 8 or not self._large_behind():
-                    return 0
+                    return credited
                 half.skip(prefix)
                 self.ready.append(half.read(length))
-                self.ready_bytes += prefix + length
+                shortest = varint.size(length)  # which `take` frees
+                self.ready_bytes += shortest + length
+                credited += prefix - shortest
                 continue
             if prefix + length <= half.window // 2:
-                return 0
-            return self._begin_assembly(prefix, length)
+                return credited
+            return credited + self._begin_assembly(prefix, length)
 
     def _large_behind(self) -> bool:
         """Whether the last, incomplete message in the ring is too large for the window."""

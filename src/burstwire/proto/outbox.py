@@ -116,7 +116,7 @@ class Outbox:
     def flight_room(self, path: bytes, size: int, ecn: int) -> int:
         """Packets of `size` bytes that this flight may still take for this path, in any number of trains."""
         joined = 0
-        if self._joins(path, size, ecn) and size == self._segment:
+        if self._joins(path, size, ecn) and size == self._segment and self._fills.count < self._fill_capacity:
             joined = min(MAX_SEGMENTS - self._packets, (self._end - self._used) // size)
         rows = min(self._capacity - self.trains.count - 2, self._fill_capacity - self._fills.count - 1)
         trains = min(self._bulk_limit - len(self._leased), rows)
