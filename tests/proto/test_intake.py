@@ -214,6 +214,24 @@ def test_trains_of_streams_in_turn_are_copied_in_c_all_of_them(monkeypatch: pyte
     assert not read_one_by_one
 
 
+@pytest.mark.parametrize("bad", [(0,), (3,), (9, 10), (29,), (0, 5, 12, 27)])
+def test_bad_packets_of_a_span_leave_the_others_to_c(monkeypatch: pytest.MonkeyPatch, bad: tuple[int, ...]) -> None:
+    wire = Wire()
+    wire.receiver.wake([[wire.packet(0, f.encode_ping())]])
+    read_one_by_one = []
+    parse = f.parse
+    monkeypatch.setattr(f, "parse", lambda payload: read_one_by_one.append(1) or parse(payload))
+    packets = bulk(wire, 1, 4, 0, 30)
+    wire.receiver.wake(slotwise([corrupted(one) if i in bad else one for i, one in enumerate(packets)]))
+    assert not read_one_by_one
+    connection = wire.receiver.connection
+    assert read(connection, 4) == content(4, bad[0] * CHUNK)
+    assert connection.stats()["packets_invalid"] == len(bad)
+    wire.receiver.wake(slotwise(packets))
+    assert read(connection, 4) == content(4, 30 * CHUNK)
+    assert connection.stats()["packets_duplicate"] == 30 - len(bad)
+
+
 def test_a_path_challenge_amid_bulk_data_is_answered_to_where_it_came_from() -> None:
     wire = Wire()
     wire.receiver.wake([[wire.packet(0, f.encode_ping())]])
