@@ -6,10 +6,14 @@ import struct
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.ciphers import FailingCipher
 
+from burstwire.config import AEADS
 from burstwire.core import BufferRing, FillTable, GatherTable, StreamRing
+from burstwire.crypto.aead import Aead, backends, make_aead
+from burstwire.errors import CryptoError
 
 OVERHEAD = 42
 FILL_FIELDS = "counter offset src mask cid stream slot start length size count fin".split()  # noqa: SIM905
@@ -371,3 +375,71 @@ def test_a_closed_ring_is_named() -> None:
     table.append(*[0] * 12)
     with pytest.raises(ValueError, match="closed"):
         table.run(ring)
+
+
+# --- sealing while filling ------------------------------------------------------------------------------------------
+
+NATIVE = tuple(name for name in backends() if name != "cryptography")
+each_native = pytest.mark.parametrize("backend", NATIVE)
+
+
+def cipher(name: str, backend: str) -> Aead:
+    return make_aead(name, bytes(range(16 if name == "aes-128-gcm" else 32)), backend)
+
+
+@each_native
+@pytest.mark.parametrize("name", AEADS)
+@settings(max_examples=40)
+@given(row=ranges())
+def test_packets_sealed_while_they_are_filled_are_those_sealed_afterwards(
+    backend: str, name: str, row: dict[str, int]
+) -> None:
+    ring = BufferRing(2, 65536)
+    slots = [ring.lease(), ring.lease()]
+    source = StreamRing(32768)
+    source.write(row["offset"], pattern(row["length"]))
+    for slot in slots:
+        ring.views[slot][:] = b"\xee" * 65536
+    aead, other = cipher(name, backend), cipher(name, "cryptography")
+    table = FillTable()
+    values = {**row, "src": source.address, "mask": source.mask}
+    for slot, handle in zip(slots, (aead.handle, 0), strict=True):
+        table.append(*({**values, "slot": slot}[field] for field in FILL_FIELDS), handle)
+    table.run(ring)
+    last = row["length"] - (row["count"] - 1) * (row["size"] - OVERHEAD) + OVERHEAD
+    other.seal_run(ring, slots[1], row["start"], row["size"], row["count"], last)
+    assert ring.views[slots[0]] == ring.views[slots[1]]
+
+
+@each_native
+def test_rows_of_a_table_are_sealed_by_the_ciphers_that_they_name(backend: str) -> None:
+    ring = BufferRing(4, 4096)
+    source = StreamRing(4096)
+    source.write(1000, pattern(300))
+    ciphers = [cipher(name, backend) for name in AEADS]
+    table = FillTable()
+    for aead in (*ciphers, None):
+        row = {**GOOD, "src": source.address, "slot": ring.lease()}
+        table.append(*(row[field] for field in FILL_FIELDS), aead.handle if aead else 0)
+    table.run(ring)
+    plain = bytes(ring.views[3][10 : 10 + 3 * 142])
+    for slot, name in enumerate(AEADS):
+        assert cipher(name, "cryptography").open_run(ring, slot, 10, 142, 3, 142, 0b111) == 0b111
+        for i in range(3):
+            at = i * 142
+            assert bytes(ring.views[slot][10 + at : 10 + at + 126]) == plain[at : at + 126]
+
+
+@pytest.mark.parametrize("refused", [0, 2, 3, 5])
+def test_a_packet_that_is_not_sealed_ends_the_filling_and_names_its_row(refused: int) -> None:
+    ring = BufferRing(3, 4096)
+    source = StreamRing(4096)
+    failing = FailingCipher(refused)
+    table = FillTable()
+    for _ in range(3):
+        row = {**GOOD, "src": source.address, "slot": ring.lease()}
+        table.append(*(row[field] for field in FILL_FIELDS), failing.handle)
+    with pytest.raises(CryptoError, match=f"fill row {refused // 3} was not sealed: .*EIO"):
+        table.run(ring)
+    assert failing.sealed == refused
+    assert not any(ring.views[2]), "nothing behind it was written"

@@ -30,10 +30,10 @@ class Receiver:
         events: what its endpoint told, all of it.
     """
 
-    def __init__(self, key: KeyPair, config: Config, seed: int, slots: int = 64) -> None:
+    def __init__(self, key: KeyPair, config: Config, seed: int, slots: int = 128) -> None:
         self.endpoint = Endpoint(key, config, now=0.0, random=random.Random(seed).randbytes)
         self.ring = BufferRing(slots)
-        self.table = RunTable(held=slots)
+        self.table = RunTable(capacity=4096, held=slots)  # more than a wake-up of a socket brings
         self.events: list[Event] = []
 
     @property

@@ -541,3 +541,49 @@ def test_a_side_that_was_answered_its_close_says_nothing_more():
     assert pair.a.connection.state.name == "DRAINING"
     pair.wait()
     assert pair.step() == 0
+
+
+def test_of_a_lost_packet_that_carried_everything_all_that_matters_is_sent_again_once(monkeypatch):
+    pair = Pair()
+    theirs = pair.b.connection.open_stream()
+    theirs.write(memoryview(b"unwanted"))
+    pair.settle()
+    incoming = pair.a.take(StreamOpened)[0].stream
+    pair.b.connection.send_message(b"to be acknowledged")
+    pair.a.deliver(pair.b.datagrams(pair.now), pair.now)
+    incoming.stop(3)
+    rest, whole = pair.a.connection.open_stream(), pair.a.connection.open_stream()
+    rest.write(memoryview(payload(100)))
+    whole.write(memoryview(payload(10)))
+    whole.finish()
+    assert len(pair.a.datagrams(pair.now)) == 1, "all of it in one packet, which is lost"
+    record = pair.a.connection.recovery.log.records[-1]
+    assert record.half is rest.sending
+    assert len(record.items) == 2
+    assert record.ack >= 0
+
+    frames = []
+    parse = f.parse
+    monkeypatch.setattr(f, "parse", lambda data: frames.extend(found := parse(data)) or found)
+    for _ in range(4):
+        pair.a.connection.send_message(b"shows the loss")
+        pair.b.deliver(pair.a.datagrams(pair.now), pair.now)
+    assert {frame[1] for frame in frames if frame[0] == f.STREAM} == {0}
+    assert len([frame for frame in frames if frame[0] == f.ACK]) == 0, "nothing arrived since the lost one"
+    pair.settle()
+    pair.settle()
+    again = [frame for frame in frames if frame[0] == f.STREAM and frame[1]]
+    assert sorted((frame[1], frame[2], len(frame[3]), bool(frame[4])) for frame in again) == [
+        (rest.id, 0, 100, False),
+        (whole.id, 0, 10, True),
+    ]
+    assert len([frame for frame in frames if frame[0] == f.STOP_SENDING]) == 1
+    opened = {event.stream.id: event.stream for event in pair.b.take(StreamOpened)}
+    assert opened[rest.id].read(1000) == payload(100)
+    assert opened[whole.id].read(1000) == payload(10)
+    assert opened[whole.id].at_end
+    with pytest.raises(StreamStopped):
+        theirs.write(memoryview(b"more"))
+    assert rest.all_acked
+    assert whole.all_acked
+    assert pair.a.connection.recovery.log.in_flight == 0

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from burstwire.config import Config
 from burstwire.crypto.aead import backends
-from burstwire.errors import RemoteProtocolError
-from burstwire.proto.events import ConnectionEnded
+from burstwire.errors import PeerClosed, RemoteProtocolError
+from burstwire.proto.events import ConnectionEnded, ConnectionEstablished, StreamReadable
+from burstwire.proto.intake import CAPACITY, MAX_SPAN
 from burstwire.wire import frames as f
 from burstwire.wire import varint
 from burstwire.wire.errors import TransportCode
@@ -29,7 +30,7 @@ MESSAGES = [random.Random(n).randbytes(n * n % 1000) for n in range(200)]
 @cache
 def whole(stream: int) -> bytes:
     if stream:
-        return random.Random(stream).randbytes(100_000)
+        return random.Random(stream).randbytes(200_000)
     return b"".join(varint.encode(len(message)) + message for message in MESSAGES)
 
 
@@ -213,6 +214,24 @@ def test_trains_of_streams_in_turn_are_copied_in_c_all_of_them(monkeypatch: pyte
     assert not read_one_by_one
 
 
+@pytest.mark.parametrize("bad", [(0,), (3,), (9, 10), (29,), (0, 5, 12, 27)])
+def test_bad_packets_of_a_span_leave_the_others_to_c(monkeypatch: pytest.MonkeyPatch, bad: tuple[int, ...]) -> None:
+    wire = Wire()
+    wire.receiver.wake([[wire.packet(0, f.encode_ping())]])
+    read_one_by_one = []
+    parse = f.parse
+    monkeypatch.setattr(f, "parse", lambda payload: read_one_by_one.append(1) or parse(payload))
+    packets = bulk(wire, 1, 4, 0, 30)
+    wire.receiver.wake(slotwise([corrupted(one) if i in bad else one for i, one in enumerate(packets)]))
+    assert not read_one_by_one
+    connection = wire.receiver.connection
+    assert read(connection, 4) == content(4, bad[0] * CHUNK)
+    assert connection.stats()["packets_invalid"] == len(bad)
+    wire.receiver.wake(slotwise(packets))
+    assert read(connection, 4) == content(4, 30 * CHUNK)
+    assert connection.stats()["packets_duplicate"] == 30 - len(bad)
+
+
 def test_a_path_challenge_amid_bulk_data_is_answered_to_where_it_came_from() -> None:
     wire = Wire()
     wire.receiver.wake([[wire.packet(0, f.encode_ping())]])
@@ -228,3 +247,133 @@ def test_a_path_challenge_amid_bulk_data_is_answered_to_where_it_came_from() -> 
     wire.receiver.end()
     paths = wire.receiver.connection.paths
     assert [path for path, frame, _ in paths.outgoing if frame == f.encode_path_response(b"question")] == [PATH]
+
+
+def test_more_runs_than_a_span_holds_become_several_spans_and_every_byte_arrives() -> None:
+    wire = Wire()
+    packets = bulk(wire, 0, 4, 0, 3 * MAX_SPAN + 1)
+    wire.receiver.wake(slotwise(packets, 2), now=0.01)
+    assert read(wire.receiver.connection, 4) == content(4, len(packets) * CHUNK)
+    assert wire.receiver.connection.stats()["packets_received"] == len(packets)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_more_runs_than_a_table_takes_are_opened_and_copied_in_several_calls(reverse: bool) -> None:
+    wire = Wire()
+    half = CHUNK // 2
+    length = CHUNK + half
+    count = CAPACITY + 100
+    data = content(4, count * length)
+    last = wire.packet(2 * count, f.encode_stream(4, len(data) - 1, data[-1:]))
+    wire.receiver.wake([[last]])  # so that the ring has its size before
+    assert not read(wire.receiver.connection, 4)
+    runs = []
+    for i in range(count):  # a shorter packet ends a run, and its span
+        middle = i * length + CHUNK
+        frames = [
+            f.encode_run_stream(4, i * length, data[i * length : middle]),
+            f.encode_run_stream(4, middle, data[middle : middle + half]),
+        ]
+        runs.append([wire.packet(2 * i + j, frame) for j, frame in enumerate(frames)])
+    wire.receiver.begin()
+    for run in runs[::-1] if reverse else runs:
+        wire.receiver.add(run, beside=True)
+    assert wire.receiver.table.count > CAPACITY
+    wire.receiver.end()
+    assert read(wire.receiver.connection, 4) == data
+    assert wire.receiver.connection.stats()["packets_received"] == 2 * count + 1
+
+
+@pytest.mark.parametrize("behind", [4, 8])
+def test_a_stream_that_ends_in_a_span_may_be_followed_by_another_stream_but_not_by_more_of_itself(behind: int) -> None:
+    wire = Wire()
+    data = content(4, 20 * CHUNK)
+    packets = bulk(wire, 0, 4, 0, 20)
+    packets[19] = wire.packet(19, f.encode_run_stream(4, 19 * CHUNK, data[19 * CHUNK :], True))
+    packets += bulk(wire, 20, behind, 20 * CHUNK if behind == 4 else 0, 20)
+    wire.receiver.wake(slotwise(packets))
+    connection = wire.receiver.connection
+    assert read(connection, 4) == data
+    if behind == 4:
+        assert error(wire).code == TransportCode.FINAL_SIZE_ERROR
+    else:
+        assert error(wire) is None
+        assert connection.streams.open[4].receiving.complete
+        assert read(connection, 8) == content(8, 20 * CHUNK)
+
+
+def test_a_span_ends_with_its_key_generation_and_both_are_opened_in_one_wake_up() -> None:
+    wire = Wire()
+    edge = 1 << 22
+    packets = bulk(wire, edge - 20, 4, 0, 40)
+    late = packets.pop(5)
+    wire.receiver.wake([*slotwise(packets), [late]])
+    connection = wire.receiver.connection
+    assert read(connection, 4) == content(4, 40 * CHUNK)
+    assert connection.keys.opening == 1
+    wire.receiver.wake(slotwise(bulk(wire, 2 * edge, 4, 40 * CHUNK, 10)))
+    assert connection.keys.opening == 2
+    assert read(connection, 4) == content(4, 50 * CHUNK)
+
+
+def test_packets_of_a_generation_too_far_ahead_are_not_opened_whatever_surrounds_them() -> None:
+    wire = Wire()
+    packets = bulk(wire, 0, 4, 0, 20)
+    wire.peer.keys.sealer(1)
+    ahead = bulk(wire, 2 << 22, 4, 20 * CHUNK, 20)
+    wire.receiver.wake([*slotwise(packets[:10]), *slotwise(ahead), *slotwise(packets[10:])])
+    connection = wire.receiver.connection
+    assert read(connection, 4) == content(4, 20 * CHUNK)
+    assert connection.stats()["packets_unopened"] == 20
+    assert connection.keys.opening == 0
+
+
+# --- the first and the last wake-up of a connection -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [(), (0,), (0, 9, 10, 29), (15,)])
+def test_a_span_of_several_runs_opens_a_connection_if_any_packet_verifies(bad: tuple[int, ...]) -> None:
+    wire = Wire()
+    packets = bulk(wire, 0, 4, 0, 30)
+    arriving = [corrupted(one) if i in bad else one for i, one in enumerate(packets)]
+    wire.receiver.wake(slotwise(arriving))
+    assert isinstance(wire.receiver.events[0], ConnectionEstablished)
+    connection = wire.receiver.connection
+    assert connection.stats()["packets_received"] == 30 - len(bad)
+    assert connection.stats()["packets_invalid"] == len(bad)
+    wire.receiver.wake([[packets[i]] for i in bad])
+    assert read(connection, 4) == content(4, 30 * CHUNK)
+
+
+def test_a_forged_span_opens_no_connection_and_the_genuine_one_behind_it_does() -> None:
+    wire = Wire()
+    packets = bulk(wire, 0, 4, 0, 30)
+    wire.receiver.wake(slotwise([corrupted(one) for one in packets]))
+    assert not wire.receiver.events
+    assert not wire.receiver.endpoint.connections
+    forged = [corrupted(one) for one in packets]
+    wire.receiver.wake([*slotwise(forged), *slotwise(packets), *slotwise(forged)])
+    connection = wire.receiver.connection
+    assert read(connection, 4) == content(4, 30 * CHUNK)
+    assert connection.stats()["packets_duplicate"] == 30
+    assert [type(event) for event in wire.receiver.events].count(ConnectionEstablished) == 1
+
+
+def test_a_close_amid_bulk_data_ends_the_connection_with_all_that_came_before_it_and_nothing_behind_it() -> None:
+    wire = Wire()
+    packets = bulk(wire, 0, 4, 0, 20)
+    packets.append(wire.packet(20, f.encode_close(7, "enough", by_application=True), SIZE))
+    packets += bulk(wire, 21, 8, 0, 9)
+    wire.receiver.begin()
+    wire.receiver.add(packets[:10])
+    wire.receiver.add(packets[10:20])
+    wire.receiver.add(packets[20:])
+    wire.receiver.end()
+    kinds = [type(event) for event in wire.receiver.events]
+    (ended,) = [event for event in wire.receiver.events if isinstance(event, ConnectionEnded)]
+    assert isinstance(ended.error, PeerClosed)
+    assert (ended.error.code, ended.error.reason) == (7, "enough")
+    connection = ended.connection
+    assert read(connection, 4) == content(4, 20 * CHUNK)
+    assert read(connection, 8) == b""
+    assert kinds.index(ConnectionEnded) == max(i for i, kind in enumerate(kinds) if kind is not StreamReadable)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.ciphers import FailingCipher
 
 from burstwire.core.ring import StreamRing
 from burstwire.crypto.aead import make_aead
+from burstwire.errors import CryptoError
 from burstwire.proto.outbox import MAX_SEGMENTS, MAX_TRAIN, Outbox
 from burstwire.wire.header import HEADER, RUN_OVERHEAD, TAG
 
@@ -112,3 +117,38 @@ def test_a_flight_never_offers_more_runs_than_it_can_describe() -> None:
     assert not outbox.run_room(PATHS[0], 1200, 0)
     assert sum(1 for _ in outbox.finish().records()) == 1
     outbox.clear()
+
+
+@pytest.mark.parametrize("refused", [0, 3, 7])
+def test_a_flight_that_was_not_sealed_as_a_whole_is_not_handed_out_and_its_slots_come_back(refused: int) -> None:
+    outbox = Outbox(8, 4)
+    failing = FailingCipher(refused)
+    source = StreamRing(1 << 16)
+    source.write(0, memoryview(bytes(1 << 16)))
+    outbox.run(PATHS[0], 0, failing, 7, 0, 1200, 6, 4, source, 0, 6 * (1200 - RUN_OVERHEAD))
+    for counter in (6, 7, 8):
+        outbox.packet(PATHS[1], 0, failing, 7, counter, b"\x01" * 1300)
+    with pytest.raises(CryptoError):
+        outbox.finish()
+    assert failing.sealed == refused
+    outbox.clear()
+    assert outbox.empty
+    assert outbox.ring.leased == 0
+
+
+def test_ciphers_live_until_the_flight_is_sealed_and_no_longer_than_until_it_was_sent() -> None:
+    outbox = Outbox(8, 4)
+    source = StreamRing(1 << 16)
+    source.write(0, memoryview(bytes(1 << 16)))
+    ciphers = [FailingCipher(1 << 30) for _ in range(3)]
+    known = [weakref.ref(one) for one in ciphers]
+    outbox.run(PATHS[0], 0, ciphers[0], 7, 0, 1200, 2, 4, source, 0, 2 * (1200 - RUN_OVERHEAD))
+    outbox.run(PATHS[0], 0, ciphers[1], 8, 0, 1200, 2, 4, source, 0, 2 * (1200 - RUN_OVERHEAD))
+    outbox.packet(PATHS[1], 0, ciphers[2], 9, 0, b"\x01" * 1300)
+    ciphers.clear()
+    gc.collect()
+    assert all(one() is not None for one in known)
+    outbox.finish()
+    outbox.clear()
+    gc.collect()
+    assert all(one() is None for one in known)
