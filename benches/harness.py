@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from statistics import median
 from typing import Any, Self
@@ -162,6 +162,28 @@ class ServerProcess:
         if done.returncode or not lines:
             raise BenchError(f"{self.choice.name}: {task} failed: {done.stderr.strip()[-2000:] or done.returncode}")
         result: Result = json.loads(lines[-1])
+        return result
+
+    def watch(self, task: str, count: int, meanwhile: Callable[[int], None]) -> Result:
+        """One task from a new client process; `meanwhile` is called with its id when the work has begun."""
+        command = [*_command(self.choice, self.extra), "run", task, "--info", self.info, "--count", str(count)]
+        with subprocess.Popen(
+            [*command, "--announce"], cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stdout is not None
+            timer = threading.Timer(TIMEOUT, process.kill)
+            timer.start()
+            try:
+                if process.stdout.readline():
+                    meanwhile(process.pid)
+                line = process.stdout.readline()
+            finally:
+                timer.cancel()
+                if sys.exc_info()[0] is not None:
+                    process.kill()
+        if process.returncode or not line:
+            raise BenchError(f"{self.choice.name}: {task} ended with {process.returncode} while it was watched")
+        result: Result = json.loads(line)
         return result
 
     @contextlib.contextmanager

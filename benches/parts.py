@@ -60,6 +60,12 @@ PARTS: dict[str, Part] = {
     ),
     "figures": Part("figures", ("figures",), 200, 0),
     "pipes": Part("pipes", ("bulk-by-size",), 120, 13),
+    "profiles": Part(
+        "profiles",
+        tuple(f"profile-{what}" for what in ("bulk-1200", "bulk-discovered", "echo", "messages", "handshakes")),
+        55,
+        0,
+    ),
     "peers": Part(
         "beside", tuple(f"peers-{task}" for task in ("bulk", "echo", "messages", "many", "handshakes")), 420, 30
     ),

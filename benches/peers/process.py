@@ -50,6 +50,7 @@ def main(make: type[Peer]) -> None:
     run.add_argument("--hash-all", action="store_true", help="hash every byte of a bulk transfer")
     run.add_argument("--syscalls", action="store_true", help="count system calls with perf, on both sides")
     run.add_argument("--warm", type=int, default=0, help="bulk: report how memory grew after so many bytes")
+    run.add_argument("--announce", action="store_true", help="print an empty line when the work begins")
     options = parser.parse_args()
     _allow_descriptors()
     peer = make(options)
@@ -110,7 +111,7 @@ async def _run(peer: Peer, options: argparse.Namespace) -> None:
         return
     result = await run_task(
         peer, info, options.task, options.count, hash_all=options.hash_all, syscalls=options.syscalls,
-        warm=options.warm,
+        warm=options.warm, **({"started": lambda: print(flush=True)} if options.announce else {}),
     )  # fmt: skip
     await peer.close()
     print(json.dumps(result), flush=True)

@@ -194,12 +194,15 @@ async def run_task(
     hash_all: bool = False,
     syscalls: bool = False,
     warm: int = 0,
+    started: Callable[[], None] = lambda: None,
 ) -> Result:
     """Do one task as the client; raises `AssertionError` unless the work was done.
 
-    With `warm`, both sides of bulk tell by how much their memory grew between so many bytes and the end.
+    With `warm`, both sides of bulk tell by how much their memory grew between so many bytes and the end. `started` is
+    called when the work begins.
     """
     if task == "handshakes":
+        started()
         return await _handshakes(peer, info, count)
     work = TASKS[task]
     assert work is not None
@@ -211,19 +214,20 @@ async def run_task(
     steady = Steady(warm)
     await link.send(json.dumps(order).encode())
     assert await link.recv() == b"go"
+    started()
     account.start()
-    started = time.perf_counter()
+    begun = time.perf_counter()
     if warm:
         await link.write_bulk(steady.source(blocks(count)))
         result = steady.result()
     else:
         result = await work(link, count)
     if task == "echo":
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - begun
         far = json.loads(await link.recv())
     else:
         far = json.loads(await link.recv())
-        seconds = time.perf_counter() - started
+        seconds = time.perf_counter() - begun
     used = account.stop()
     await link.send(b"bye")
     if task == "bulk":
