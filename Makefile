@@ -6,6 +6,7 @@
 #   make lint           ruff, mypy, and the C core with warnings as errors
 #   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)
 #   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
+#   make test-backends  what uses sockets and ciphers, on each back end of either that is present (TRANSFER_TESTS=tests/net)
 #   make test-pythons   the abi3 wheel on every CPython >= 3.11 that is found
 #   make clean
 
@@ -16,6 +17,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 SANITIZE_TESTS ?= tests/core tests/crypto
 PYTEST_OPTIONS ?=
+TRANSFER_TESTS ?= tests/aio tests/net tests/cli tests/proto tests/sim
 BUNDLE ?=
 
 C_SOURCES := $(wildcard csrc/*.c)
@@ -23,7 +25,7 @@ C_HEADERS := $(wildcard csrc/*.h)
 C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wcast-qual -Wpointer-arith -Werror
 
-.PHONY: run test bench bench-quick lint lint-c wheel clean test-sanitize test-pythons check-tools
+.PHONY: run test bench bench-quick lint lint-c wheel clean test-sanitize test-backends test-pythons check-tools
 .DELETE_ON_ERROR:
 
 # --- what must be there before anything is built -------------------------------------------------------------------
@@ -97,6 +99,13 @@ test-sanitize: $(VENV)/installed-test
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_OPTIONS) $(SANITIZE_TESTS)
+
+# Both back ends of the socket, then each AEAD back end, in the tests that move data from end to end.
+test-backends: $(VENV)/installed-test
+	BURSTWIRE_SOCKET_BACKEND=portable $(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TRANSFER_TESTS)
+	@set -e; for backend in $$($(BIN)/python -c 'from burstwire.crypto.aead import backends; print(*backends())'); do \
+	  echo "AEAD back end: $$backend"; \
+	  BURSTWIRE_AEAD_BACKEND=$$backend $(BIN)/python -m pytest $(PYTEST_OPTIONS) $(TRANSFER_TESTS); done
 
 test-pythons: wheel
 	$(BIN)/python tests/pythons.py dist
