@@ -64,7 +64,7 @@ PARTS: dict[str, Part] = {
         "profiles",
         tuple(f"profile-{what}" for what in ("bulk-1200", "bulk-discovered", "echo", "messages", "handshakes")),
         55,
-        25,
+        0,
     ),
     "peers": Part(
         "beside", tuple(f"peers-{task}" for task in ("bulk", "echo", "messages", "many", "handshakes")), 420, 30

@@ -1,8 +1,8 @@
 """Where the time of both sides goes, by py-spy: beside every figure to reach that is not reached, what it is spent on.
 
-Each task runs in two processes as it does elsewhere; while it is under way, both are sampled at the same time, about a
-thousand times a second. A stack is counted when its thread runs, in the kernel or out of it, so the shares are shares
-of processor time. Sampling stops a process for each sample and slows it: the shares are worth quoting, not the rates.
+Each task runs in two processes as it does elsewhere; while it is under way, both are sampled at the same time. A stack
+is counted when its thread runs, in the kernel or out of it, so the shares are shares of processor time. Sampling stops
+a process for each sample and slows it: the shares are worth quoting, not the rates.
 """
 
 from __future__ import annotations
@@ -27,11 +27,17 @@ from burstwire.crypto.aead import backends
 
 __all__ = ["Sampled", "add_table", "run", "sample"]
 
-RATE = 1000
-"""Samples a second."""
+RATE = 400
+"""Samples a second. Each stops the process and wakes it from waiting for its socket, which then looks like work of the
+loop: at a thousand a second that share came out twice as large."""
+
+SECONDS = 3
 
 SETTLE = 0.3
 """Seconds of work before the sampling: slow start and the search for the packet size are over by then."""
+
+SLACK = 2.0
+"""Seconds of work beyond the sampling: py-spy takes a while to begin, and bulk gets faster than its first runs were."""
 
 WAITS = 20.0
 """Seconds beyond the sampling that py-spy may take."""
@@ -94,7 +100,9 @@ def _profiles() -> list[Profile]:
 
 def run(report: Report, *, quick: bool) -> None:
     """Sample every task; where py-spy is missing or may not attach, the tables say so and hold nothing."""
-    seconds = 0.8 if quick else 2.0
+    if quick:
+        say("profiles: not in a quick run; they take their time")
+        return
     for profile in _profiles():
         sampled: list[Sampled] = []
         reason = ""
@@ -107,7 +115,7 @@ def run(report: Report, *, quick: bool) -> None:
                 if reason:
                     break
                 say(f"profiles: {profile.task}, {choice.name}")
-                sampled.append(sample(server, name, profile.task, seconds, count_requests=bool(profile.unit)))
+                sampled.append(sample(server, name, profile.task, SECONDS, count_requests=bool(profile.unit)))
         if reason:
             say(f"profiles: no {profile.name}: {reason}")
         add_table(report, profile.name, profile.title, profile.sides, profile.unit, sampled, reason)
@@ -130,11 +138,11 @@ def _program() -> str | None:
     return str(beside) if beside.exists() else shutil.which("py-spy")
 
 
-def sample(server: ServerProcess, name: str, task: str, seconds: float, *, count_requests: bool) -> Sampled:
+def sample(server: ServerProcess, name: str, task: str, seconds: int, *, count_requests: bool) -> Sampled:
     """Sample a task that is made long enough; raises `BenchError` when py-spy brings nothing."""
     amount = server.rehearse(task, 0.5)
-    # The first runs are too short to tell the rate of the steady state; bulk takes a multiple of what they found.
-    amount = max(int(server.run(task, amount)["rate"] * (seconds + SETTLE + 1.0)), 1)
+    # The first runs are too short to tell the rate of the steady state.
+    amount = max(int(server.run(task, amount)["rate"] * (seconds + SETTLE + SLACK)), 1)
     before = server.report()
     samples: Sides = {}
     ended_early: list[bool] = []
@@ -150,18 +158,18 @@ def sample(server: ServerProcess, name: str, task: str, seconds: float, *, count
     if empty:
         raise BenchError(f"{server.choice.name}: py-spy brought no samples of the {' and the '.join(empty)}")
     cpu = {"client": _cpu(result["client"]), "server": _cpu(after) - _cpu(before)}
-    notes = [f"{name or task}: the work ended before the sampling"] if any(ended_early) else []
+    notes = [f"{name or task}: the work ended before the sampling did"] if any(ended_early) else []
     return Sampled(name, samples, cpu, amount if count_requests else 0, result["about"], notes)
 
 
-def _record(pids: dict[str, int], seconds: float) -> Sides:
+def _record(pids: dict[str, int], seconds: int) -> Sides:
     """Sample these processes at the same time."""
     program = _program()
     assert program is not None
     with tempfile.TemporaryDirectory(prefix="bench-profile-") as folder:
         processes = {}
         for side, pid in pids.items():
-            command = [program, "record", "--rate", str(RATE), "--duration", str(max(round(seconds), 1))]
+            command = [program, "record", "--rate", str(RATE), "--duration", str(seconds)]
             command += ["--full-filenames", "--format", "raw", "--output", str(Path(folder) / side), "--pid", str(pid)]
             processes[side] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
