@@ -1,8 +1,8 @@
 """Where the time of both sides goes, by py-spy: beside every figure to reach that is not reached, what it is spent on.
 
 Each task runs in two processes as it does elsewhere; while it is under way, both are sampled at the same time. A stack
-is counted when its thread runs, in the kernel or out of it, so the shares are shares of processor time. Sampling stops a
-process for each sample and slows it: the shares are worth quoting, not the rates.
+is counted when its thread runs, in the kernel or out of it, so the shares are shares of processor time. Sampling stops
+a process for each sample and slows it: the shares are worth quoting, not the rates.
 """
 
 from __future__ import annotations

@@ -74,9 +74,9 @@ STACKS = [
     (
         [*RECEIVE, own("NoiseHandshake.read", "crypto/noise.py"),
          "HKDF.derive (/venv/site-packages/cryptography/hazmat/primitives/kdf/hkdf.py:30)"],
-        "handshake",
+        "handshake and keys",
     ),
-    ([*RECEIVE, own("Desk.received", "proto/desk.py")], "handshake"),
+    ([*RECEIVE, own("Desk.received", "proto/desk.py")], "handshake and keys"),
     (RECEIVE[:-1], "driver and what applications hold"),
     (
         [*RECEIVE[:-1], "BaseEventLoop.call_soon (/usr/lib/python3/asyncio/base_events.py:768)"],

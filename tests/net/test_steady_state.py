@@ -13,11 +13,12 @@ from support.loops import Run
 from burstwire import Config
 
 CHUNK = 256 * 1024
-SIZE = 320 * CHUNK
-"""80 MiB: 72,000 packets of 1,200 bytes, in 1,340 trains and a few hundred flights."""
+SIZE = 640 * CHUNK
+"""160 MiB: 144,000 packets of 1,200 bytes, in 2,680 trains and several hundred flights."""
 
-LIMIT = 200
-"""Allocated blocks. The count moves by some fifty; one object kept for each flight makes it five hundred."""
+LIMIT = 500
+"""Allocated blocks. The count moves with what is in flight, by some two hundred; one object kept for each flight makes
+it a thousand."""
 
 
 async def _transfer(config: Config) -> tuple[array[int], dict[str, int]]:
