@@ -53,12 +53,14 @@ class Receiver:
         """Starts a wake-up; `add` trains, then `end`."""
         self._slot = self._used = -1
 
-    def add(self, train: Train, path: bytes = PATH, ecn: int = 0, *, beside: bool = False) -> None:
-        """Lays a train into a slot of its own, or beside the one before if that has room."""
+    def add(self, train: Train, path: bytes = PATH, ecn: int = 0, *, beside: bool = False, gap: int = 0) -> None:
+        """Lays a train into a slot of its own, or `gap` bytes beside the one before if that has room: without a gap, it
+        may become part of the same run."""
         data = b"".join(train)
         size = len(train[0])
         assert all(len(one) == size for one in train[:-1])
         assert len(train[-1]) <= size
+        self._used += gap
         if not beside or self._slot < 0 or self._used + len(data) > self.ring.slot_size:
             self._slot, self._used = self.ring.lease(), 0
             assert self._slot >= 0

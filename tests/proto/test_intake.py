@@ -193,8 +193,10 @@ def error(wire: Wire) -> RemoteProtocolError | None:
 
 def test_an_offset_at_the_very_end_of_what_a_varint_holds_closes_the_connection_and_harms_nobody_else() -> None:
     wire = Wire()
-    frame = f.encode_run_stream(4, varint.MAX - 5 * CHUNK, bytes(CHUNK))
-    wire.receiver.wake(slotwise([wire.packet(i, frame) for i in range(30)]))
+    # As if they went on after it: what a span's last run says cannot tell.
+    offsets = [(varint.MAX - 5 * CHUNK + i * CHUNK) % (varint.MAX + 1) for i in range(30)]
+    packets = [wire.packet(i, f.encode_run_stream(4, at, bytes(CHUNK))) for i, at in enumerate(offsets)]
+    wire.receiver.wake(slotwise(packets))
     assert error(wire).code == TransportCode.FLOW_CONTROL_ERROR
 
 
@@ -255,6 +257,30 @@ def test_more_runs_than_a_span_holds_become_several_spans_and_every_byte_arrives
     wire.receiver.wake(slotwise(packets, 2), now=0.01)
     assert read(wire.receiver.connection, 4) == content(4, len(packets) * CHUNK)
     assert wire.receiver.connection.stats()["packets_received"] == len(packets)
+
+
+def test_a_span_never_outgrows_the_table_of_runs() -> None:
+    wire = Wire()
+    packets = bulk(wire, 0, 4, 0, CAPACITY + MAX_SPAN)
+    wire.receiver.begin()
+    for packet in packets:
+        wire.receiver.add([packet], beside=True, gap=1)
+    assert wire.receiver.table.count == len(packets)
+    wire.receiver.end()
+    assert read(wire.receiver.connection, 4) == content(4, len(packets) * CHUNK)
+
+
+def test_packets_of_another_size_begin_a_span_of_their_own() -> None:
+    wire = Wire()
+    packets = bulk(wire, 0, 4, 0, 20)
+    data = content(4, 20 * CHUNK + 2000)
+    packets += [
+        wire.packet(20 + i, f.encode_run_stream(4, 2000 + i * 200, data[2000 + i * 200 :][:200])) for i in range(10)
+    ]
+    wire.receiver.wake(slotwise(packets))
+    connection = wire.receiver.connection
+    assert read(connection, 4) == data
+    assert connection.stats()["bytes_received"] == sum(map(len, packets))
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -359,21 +385,20 @@ def test_a_forged_span_opens_no_connection_and_the_genuine_one_behind_it_does() 
     assert [type(event) for event in wire.receiver.events].count(ConnectionEstablished) == 1
 
 
-def test_a_close_amid_bulk_data_ends_the_connection_with_all_that_came_before_it_and_nothing_behind_it() -> None:
+@pytest.mark.parametrize("close", [20, 21, 29])
+def test_a_close_amid_bulk_data_ends_the_connection_with_all_that_came_before_it_and_nothing_behind_it(
+    close: int,
+) -> None:
     wire = Wire()
-    packets = bulk(wire, 0, 4, 0, 20)
-    packets.append(wire.packet(20, f.encode_close(7, "enough", by_application=True), SIZE))
-    packets += bulk(wire, 21, 8, 0, 9)
-    wire.receiver.begin()
-    wire.receiver.add(packets[:10])
-    wire.receiver.add(packets[10:20])
-    wire.receiver.add(packets[20:])
-    wire.receiver.end()
+    packets = bulk(wire, 0, 4, 0, close)
+    packets.append(wire.packet(close, f.encode_close(7, "enough", by_application=True), SIZE))
+    packets += bulk(wire, close + 1, 8, 0, 29)
+    wire.receiver.wake(slotwise(packets))
     kinds = [type(event) for event in wire.receiver.events]
     (ended,) = [event for event in wire.receiver.events if isinstance(event, ConnectionEnded)]
     assert isinstance(ended.error, PeerClosed)
     assert (ended.error.code, ended.error.reason) == (7, "enough")
     connection = ended.connection
-    assert read(connection, 4) == content(4, 20 * CHUNK)
+    assert read(connection, 4) == content(4, close * CHUNK)
     assert read(connection, 8) == b""
     assert kinds.index(ConnectionEnded) == max(i for i, kind in enumerate(kinds) if kind is not StreamReadable)

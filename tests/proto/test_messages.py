@@ -41,6 +41,12 @@ class Talk:
     def connection(self):
         return self.receiver.connection
 
+    def again(self, offset: int, data: bytes) -> None:
+        """A frame that begins with bytes that were sent before."""
+        self.receiver.wake([[self.wire.packet(self.packets, f.encode_stream(0, offset, data))]])
+        self.packets += 1
+        self.offset = max(self.offset, offset + len(data))
+
     def frame(self, data: bytes, fin: bool = False) -> None:
         packet = self.wire.packet(self.packets, f.encode_stream(0, self.offset, data, fin))
         self.receiver.wake([[packet]])
@@ -113,6 +119,45 @@ def test_a_length_beyond_the_limit_closes_the_connection(before: bytes, taken: b
     (ended,) = [event for event in talk.receiver.events if isinstance(event, ConnectionEnded)]
     assert isinstance(ended.error, RemoteProtocolError)
     assert ended.error.code == TransportCode.PROTOCOL_VIOLATION
+
+
+def test_a_whole_message_beyond_the_limit_closes_the_connection_however_small_the_frame_is() -> None:
+    talk = Talk(Config(max_message_size=100))
+    talk.frame(encoded(b"x" * 100))
+    assert talk.connection.next_messages(10) == [b"x" * 100]
+    talk.frame(encoded(b"x" * 101))
+    (ended,) = [event for event in talk.receiver.events if isinstance(event, ConnectionEnded)]
+    assert ended.error.code == TransportCode.PROTOCOL_VIOLATION
+
+
+@pytest.mark.parametrize("end", [150, 102, 101])
+def test_whole_messages_that_come_again_take_nothing_away_of_what_came_behind_them(end: int) -> None:
+    talk = Talk()
+    messages = [b"a" * 48, b"b" * 50, b"c" * 90]
+    data = b"".join(map(encoded, messages))
+    talk.again(0, data[:end])
+    talk.again(0, data[: 49 + 51])
+    talk.again(end, data[end:])
+    assert talk.connection.next_messages(10) == messages
+    assert talk.credit == WINDOW + len(data)
+
+
+def test_small_messages_before_one_larger_than_the_window_leave_the_ring_and_all_credit_comes_back() -> None:
+    talk = Talk()
+    messages = [b"s" * 10, b"", b"t" * 90, b"L" * (2 * WINDOW), b"behind"]
+    data = b"".join(encoded(message, 8) for message in messages)
+    talk.frame(b"")
+    for _ in range(1000):
+        end = min(talk.connection.streams.messages.receiving.max_data, talk.connection.flow.local_limit, len(data))
+        while talk.offset < end:
+            talk.frame(data[talk.offset : min(end, talk.offset + 1000)])
+        if talk.offset == len(data):
+            break
+        talk.receiver.flight(0.01)
+    assert talk.offset == len(data), "although nobody took anything"
+    assert talk.connection.next_messages(10) == messages
+    assert talk.credit == WINDOW + len(data)
+    assert talk.connection.flow.consumed == len(data)
 
 
 def test_messages_that_nobody_takes_are_held_against_the_peer_wherever_they_wait() -> None:

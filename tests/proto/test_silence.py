@@ -89,3 +89,12 @@ def test_a_peer_that_answers_no_ping_is_given_up_although_pings_are_sent() -> No
     assert ended(pair)
     # The first PING since the peer was heard restarts the time (RFC 9000 §10.1), further ones do not.
     assert woken[-1] == pytest.approx(14.0)
+
+
+def test_a_ping_that_cannot_leave_yet_wakes_nobody_until_it_is_time_for_the_next() -> None:
+    pair = Pair(Config(idle_timeout=0, keep_alive=10.0))
+    connection = pair.a.connection
+    due = connection.next_timeout()
+    connection.handle_timeout(due)
+    assert connection.control, "it waits for the endpoint to ask for packets"
+    assert connection.next_timeout() == pytest.approx(due + 10.0)
