@@ -65,7 +65,9 @@ class Memory:
         near.endpoint.connect(self.far.address, self.far.key.public, 0.0)
         self.pump()
         (self.near_connection,) = self._established(near)
+        self.pump()  # the greeting leaves once the application knows of the connection
         (self.far_connection,) = self._established(self.far)
+        self.pump()
         for host in (self.near, self.far):
             host.spent.clear()
             host.calls.clear()
