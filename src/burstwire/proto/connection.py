@@ -14,7 +14,6 @@ States (RFC 9000 §10.2)::
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from math import inf
@@ -209,7 +208,7 @@ class Connection:
         self.flow = FlowControl(self)
         self.writer = MessageWriter(self.streams.messages, peer.max_message_size)
         self.reader = MessageReader(self.streams.messages, config.max_message_size)
-        self.sendable: deque[SendHalf] = deque()
+        self.sendable: list[SendHalf] = []  # mostly one: an empty deque takes 600 bytes of every connection
         self.control: dict[Item, None] = {}
         """Control frames to be sent, in order; each is written with the values of the moment."""
         self.datagrams = Datagrams(config.max_datagrams)

@@ -66,7 +66,7 @@ MAX_RESETS = 64
 MAX_GONE = 4096
 """Connection IDs remembered of connections that are over, about 400 KB; they are needed for 3 PTO."""
 
-QUIET = 1.0
+QUIET = 0.25
 """Seconds between looks at which connections rest: after one to two of them without a packet. What is made anew
 afterwards costs a few microseconds, once; what is kept by thousands of idle connections costs megabytes."""
 

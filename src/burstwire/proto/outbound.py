@@ -158,7 +158,7 @@ class Outbound:
             low, high = half.next_range(connection.flow.allowance)
             count = (high - low) // chunk
             if count <= 0 or half.reset_code is not None:
-                queue.popleft()
+                del queue[0]
                 tails.append(half)
                 held = mtu
                 continue
@@ -178,7 +178,7 @@ class Outbound:
             self.packets += count
             self.size += count * mtu
             allowed -= count * mtu
-            queue.rotate(-1)
+            queue.append(queue.pop(0))
         return allowed, False
 
     def _mixed(self, now: float, outbox: Outbox, allowed: int, tails: list[SendHalf], full: bool) -> tuple[int, bool]:
