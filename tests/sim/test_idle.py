@@ -13,7 +13,7 @@ from burstwire.crypto.aead import BySize
 from burstwire.crypto.aead_cryptography import CryptographyAead
 from burstwire.crypto.aead_libcrypto import LibcryptoAead
 from burstwire.proto.connection import Connection
-from burstwire.proto.endpoint import MOST_RESTED
+from burstwire.proto.endpoint import MOST_RESTED, QUIET
 from burstwire.sim import Link, Peer, SimHost, Simulation
 
 SETTLED = 4.0
@@ -101,12 +101,12 @@ def test_a_quiet_connection_holds_neither_ciphers_nor_rings_and_goes_on_as_befor
 def test_a_connection_that_is_busy_now_and_then_is_left_alone() -> None:
     with Simulation(1, Link(delay=0.01)) as sim:
         _, _, ((left, right),) = connected(sim, 1, Config())
-        sim.pass_time(0.2)
+        sim.pass_time(0.2 * QUIET)
         ring = left.connection.streams.messages.sending.ring
         for _ in range(20):
-            sim.pass_time(0.7)
+            sim.pass_time(0.7 * QUIET)
             left.send_messages([b"ping"])
-            sim.pass_time(0.1)
+            sim.pass_time(0.1 * QUIET)
             assert left.connection.streams.messages.sending.ring is ring
         assert right.error is None
 
