@@ -1,7 +1,7 @@
 # Every target makes what it needs: a virtual environment in .venv and the packages of the extras it names.
 #   make run            the example
 #   make test           the tests
-#   make bench          the benchmarks, about 25 minutes; report and plots in build/bench/
+#   make bench          the benchmarks, about 20 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
 #   make lint           ruff, mypy, and the C core with warnings as errors
 #   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)

@@ -32,7 +32,7 @@ Span = list["RunRecord"]
 but the last are full: their last packet is as long as the others."""
 
 MAX_SPAN = 64
-"""Runs of a span at most: eight times what a wake-up of ordinary size brings; it bounds the masks."""
+"""Runs of a span at most: five times what a wake-up of ordinary size brings; it bounds the masks."""
 
 CAPACITY = 1024
 """Runs that one C call opens or gathers; a batch with more takes several calls."""
