@@ -31,6 +31,7 @@ __all__ = [
     "rehearse",
     "rounds_of",
     "servers",
+    "watch",
 ]
 
 MIB = 1 << 20
@@ -164,27 +165,10 @@ class ServerProcess:
         result: Result = json.loads(lines[-1])
         return result
 
-    def watch(self, task: str, count: int, meanwhile: Callable[[int], None]) -> Result:
+    def watch(self, task: str, count: int, meanwhile: Callable[[int, str], None]) -> Result:
         """One task from a new client process; `meanwhile` is called with its id when the work has begun."""
-        command = [*_command(self.choice, self.extra), "run", task, "--info", self.info, "--count", str(count)]
-        with subprocess.Popen(
-            [*command, "--announce"], cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            timer = threading.Timer(TIMEOUT, process.kill)
-            timer.start()
-            try:
-                if process.stdout.readline():
-                    meanwhile(process.pid)
-                line = process.stdout.readline()
-            finally:
-                timer.cancel()
-                if sys.exc_info()[0] is not None:
-                    process.kill()
-        if process.returncode or not line:
-            raise BenchError(f"{self.choice.name}: {task} ended with {process.returncode} while it was watched")
-        result: Result = json.loads(line)
-        return result
+        extra = ("run", task, "--info", self.info, "--count", str(count), "--announce")
+        return watch(_command(self.choice, (*self.extra, *extra)), f"{self.choice.name}: {task}", meanwhile)
 
     @contextlib.contextmanager
     def idle(self, count: int) -> Iterator[Result]:
@@ -208,6 +192,30 @@ class ServerProcess:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             _end(self._process)
+
+
+def watch(command: list[str], who: str, meanwhile: Callable[[int, str], None]) -> Result:
+    """The result of a process that says a line when its work begins, and JSON in its last one.
+
+    `meanwhile` is called between the two, with the process id and the first line. Raises `BenchError`.
+    """
+    with subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        timer = threading.Timer(TIMEOUT, process.kill)
+        timer.start()
+        try:
+            said = process.stdout.readline()
+            if said:
+                meanwhile(process.pid, said)
+            line = process.stdout.readline()
+        finally:
+            timer.cancel()
+            if sys.exc_info()[0] is not None:
+                process.kill()
+    if process.returncode or not line:
+        raise BenchError(f"{who} ended with {process.returncode} while it was watched")
+    result: Result = json.loads(line)
+    return result
 
 
 def _end(process: subprocess.Popen[str]) -> None:

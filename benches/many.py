@@ -17,7 +17,7 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -25,6 +25,7 @@ from typing import Any
 
 import burstwire as bw
 from benches.harness import ROOT
+from benches.machine import aead_words
 from benches.peers.pattern import BLOCK, blocks, digest
 
 __all__ = ["DIRECTIONS", "Outcome", "jain", "transfer"]
@@ -195,13 +196,24 @@ def transfer(
     direction: str = "up",
     hash_all: bool = False,
     settings: dict[str, Any] | None = None,
+    begins: Callable[[int], None] | None = None,
 ) -> Outcome:
-    """`size` bytes on each stream, of so many streams on each of so many connections of each endpoint."""
-    return asyncio.run(_transfer(endpoints, connections, streams, size, direction, hash_all, settings or {}))
+    """`size` bytes on each stream, of so many streams on each of so many connections of each endpoint.
+
+    `begins` is called with the process id of the hub when all connections are made.
+    """
+    return asyncio.run(_transfer(endpoints, connections, streams, size, direction, hash_all, settings or {}, begins))
 
 
 async def _transfer(
-    count: int, connections: int, streams: int, size: int, direction: str, hash_all: bool, settings: dict[str, Any]
+    count: int,
+    connections: int,
+    streams: int,
+    size: int,
+    direction: str,
+    hash_all: bool,
+    settings: dict[str, Any],
+    begins: Callable[[int], None] | None,
 ) -> Outcome:
     given = {**QUIET, **settings}
     config = bw.Config(**given)
@@ -235,6 +247,8 @@ async def _transfer(
                         tasks.create_task(take(connection, number, streams, progress))
                 assert await connection.recv() == b"done"
 
+            if begins is not None:
+                begins(hub.pid)
             started = time.perf_counter()
             async with asyncio.TaskGroup() as tasks:
                 for number, connection in enumerate(made):
@@ -244,6 +258,7 @@ async def _transfer(
             up = json.loads(await made[0].recv())
             stats = own.stats()
             about = {
+                "aead": aead_words(None),
                 "receive_buffer": stats["socket_receive_buffer"],
                 "send_buffer": stats["socket_send_buffer"],
                 "kernel_drops": up["kernel_drops"] + stats["socket_kernel_drops"],
@@ -274,12 +289,19 @@ def main() -> None:
     parser.add_argument("--mib", type=int, default=256, help="of all streams together")
     parser.add_argument("--direction", choices=DIRECTIONS, default="up")
     parser.add_argument("--hash-all", action="store_true")
+    parser.add_argument("--datagram", type=int, default=0, help="bytes of UDP payload; discovered unless given")
+    parser.add_argument("--announce", action="store_true", help="print the hub's process id first, the result as JSON")
     options = parser.parse_args()
     size = options.mib * MIB // (options.endpoints * options.connections * options.streams)
     outcome = transfer(
         endpoints=options.endpoints, connections=options.connections, streams=options.streams, size=size,
         direction=options.direction, hash_all=options.hash_all,
+        settings={"max_datagram_size": options.datagram} if options.datagram else None,
+        begins=(lambda hub: print(hub, flush=True)) if options.announce else None,
     )  # fmt: skip
+    if options.announce:
+        print(json.dumps({"rate": outcome.rate, "about": outcome.about}))
+        return
     print(f"{outcome.rate / 1e6:,.0f} MB/s in {outcome.seconds:.2f} s; {outcome.about}")
     print(f"up: {outcome.up}")
     print(f"down: {outcome.down}")

@@ -62,8 +62,11 @@ PARTS: dict[str, Part] = {
     "pipes": Part("pipes", ("bulk-by-size",), 120, 13),
     "profiles": Part(
         "profiles",
-        tuple(f"profile-{what}" for what in ("bulk-1200", "bulk-discovered", "echo", "messages", "handshakes")),
-        55,
+        tuple(
+            f"profile-{what}"
+            for what in ("bulk-1200", "bulk-discovered", "buffer", "crowd", "echo", "messages", "handshakes")
+        ),
+        85,
         0,
     ),
     "peers": Part(

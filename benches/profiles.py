@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from benches.categories import CATEGORIES, count
-from benches.harness import BenchError, Result, ServerProcess, present
+from benches.harness import MIB, BenchError, Result, ServerProcess, present, watch
+from benches.level2_endpoints import SMALL, SMALL_BUFFER
 from benches.machine import conditions_of
 from benches.peers import PeerChoice, ours
 from benches.report import Report, Table, say
@@ -66,6 +67,14 @@ class Sampled:
 
 
 @dataclass(frozen=True)
+class Crowd:
+    """So many endpoints of one process against one of another, in packets of `datagram` bytes (0: discovered)."""
+
+    endpoints: int
+    datagram: int = 0
+
+
+@dataclass(frozen=True)
 class Profile:
     """One table. `unit` is what a request is called, or "" where microseconds each would say nothing."""
 
@@ -73,7 +82,7 @@ class Profile:
     title: str
     task: str
     sides: tuple[str, str]
-    choices: tuple[tuple[str, PeerChoice], ...]
+    choices: tuple[tuple[str, PeerChoice | Crowd], ...]
     unit: str = ""
 
 
@@ -82,10 +91,17 @@ def _profiles() -> list[Profile]:
     uvloop = (("", ours("burstwire uvloop", loop="uvloop")),)
     pinned = tuple((aead, ours(f"1,200 {aead}", datagram=1200, aead=aead)) for aead in backends())
     wide = (("", ours("MTU discovered, cryptography", aead="cryptography")),)
+    buffers = (
+        ("1,200", ours("1,200 bytes, small buffer", datagram=1200, more=SMALL)),
+        ("discovered", ours("MTU discovered, small buffer", more=SMALL)),
+    )
+    crowds = (("1 peer", Crowd(1, 1200)), ("32 peers", Crowd(32, 1200)), ("32, discovered", Crowd(32)))
     shares = "shares of processor time"
     return [
         Profile("profile-bulk-1200", f"Bulk, 1,200-byte packets: {shares}", "bulk", flow, pinned),
         Profile("profile-bulk-discovered", f"Bulk, MTU discovered, cryptography: {shares}", "bulk", flow, wide),
+        Profile("profile-buffer", f"Bulk, SO_RCVBUF at {SMALL_BUFFER:,}: {shares}", "bulk", flow, buffers),
+        Profile("profile-crowd", f"Bulk of many peers with one socket: {shares}", "bulk", flow, crowds),
         Profile("profile-echo", "Requests of 100 bytes on uvloop: processor time", "echo", asked, uvloop, "request"),
         Profile(
             "profile-messages", "Messages of 100 bytes, one call each, on uvloop: processor time", "messages", flow,
@@ -107,6 +123,14 @@ def run(report: Report, *, quick: bool) -> None:
         sampled: list[Sampled] = []
         reason = ""
         for name, choice in profile.choices:
+            if isinstance(choice, Crowd):
+                say(f"profiles: {name}, {choice.datagram or 'discovered'}")
+                found = sample_crowd(choice, name, SECONDS)
+                if isinstance(found, str):
+                    reason = found
+                    break
+                sampled.append(found)
+                continue
             if not present([choice], "profiles"):
                 reason = f"{choice.needs} is not installed"
                 continue
@@ -147,7 +171,7 @@ def sample(server: ServerProcess, name: str, task: str, seconds: int, *, count_r
     samples: Sides = {}
     ended_early: list[bool] = []
 
-    def meanwhile(client: int) -> None:
+    def meanwhile(client: int, _: str) -> None:
         time.sleep(SETTLE)
         samples.update(_record({"client": client, "server": server.pid}, seconds))
         ended_early.append(_has_ended(client))
@@ -160,6 +184,35 @@ def sample(server: ServerProcess, name: str, task: str, seconds: int, *, count_r
     cpu = {"client": _cpu(result["client"]), "server": _cpu(after) - _cpu(before)}
     notes = [f"{name or task}: the work ended before the sampling did"] if any(ended_early) else []
     return Sampled(name, samples, cpu, amount if count_requests else 0, result["about"], notes)
+
+
+def sample_crowd(crowd: Crowd, name: str, seconds: int) -> Sampled | str:
+    """Sample `benches.many`, or say why it may not be sampled; raises `BenchError` when that brings nothing."""
+    command = [sys.executable, "-m", "benches.many", "--announce", "--endpoints", str(crowd.endpoints)]
+    command += ["--datagram", str(crowd.datagram)]
+    samples: Sides = {}
+    reason = ended_early = ""
+
+    def meanwhile(client: int, said: str) -> None:
+        nonlocal reason, ended_early
+        hub = int(said)
+        reason = obstacle(hub)
+        if not reason:
+            time.sleep(SETTLE)
+            samples.update(_record({"client": client, "server": hub}, seconds))
+            ended_early = "the work ended before the sampling did" if _has_ended(client) else ""
+
+    rate = watch([*command, "--mib", "512"], name, lambda client, said: None)["rate"]
+    amount = max(int(rate * (seconds + SETTLE + SLACK)) // MIB, 1)
+    result = watch([*command, "--mib", str(amount)], name, meanwhile)
+    if reason:
+        return reason
+    if not samples.get("client") or not samples.get("server"):
+        raise BenchError(f"{name}: py-spy brought no samples")
+    lost = "{packets_lost:,} of {packets_sent:,} packets lost".format(**result["about"])
+    return Sampled(
+        name, samples, about=result["about"], notes=[f"{name}: {note}" for note in (lost, ended_early) if note]
+    )
 
 
 def _record(pids: dict[str, int], seconds: int) -> Sides:
