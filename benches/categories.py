@@ -54,8 +54,9 @@ FUNCTIONS = {
     },
     **{("proto/endpoint.py", name): WAY_OUT for name in ("transmit", "sent")},
     **{("proto/endpoint.py", name): HANDSHAKE for name in ("connect", "cancel", "_greet", "_stranger")},
-    **{("proto/connection.py", name): WAY_OUT for name in ("send_message", "add_message", "send_messages", "ask")},
-    **{("proto/connection.py", name): WAY_OUT for name in ("message_room", "send_datagram", "wants_to_send")},
+    **{("proto/connection.py", name): WAY_OUT for name in ("send_datagram", "wants_to_send", "ask")},
+    **{("proto/message_calls.py", name): WAY_OUT for name in ("message_room", "send_message", "add_message")},
+    ("proto/message_calls.py", "send_messages"): WAY_OUT,
     ("proto/recovery.py", "sent"): WAY_OUT,
     ("proto/recovery.py", "allowance"): WAY_OUT,
     ("proto/recovery.py", "pacing_time"): WAY_OUT,
@@ -90,8 +91,8 @@ MODULES = {
     **dict.fromkeys(("wire/packets", "wire/parameters"), HANDSHAKE),
     **{
         f"proto/{name}": WAY_IN
-        for name in ("acks", "connection", "endpoint", "events", "inbound", "intake", "ranges", "receiving",
-                     "recovery", "rtt", "sent")
+        for name in ("acks", "connection", "endpoint", "events", "inbound", "intake", "lifetime", "message_calls",
+                     "ranges", "receiving", "recovery", "rtt", "sent")
     },
     **{f"proto/congestion/{name}": WAY_IN for name in ("__init__", "base", "cubic", "hystart")},
     **{

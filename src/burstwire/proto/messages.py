@@ -130,10 +130,21 @@ class MessageReader:
     Attributes:
         ready: whole messages outside of the ring, which come before what lies there.
         ready_bytes: bytes of the stream that they are, and those that were taken of them and are not yet credited.
+        announced: whether `MessagesReadable` was given and nothing was taken in vain since.
         violation: what the peer did wrong as far as only a call of the application found it, or None.
     """
 
-    __slots__ = ("_assembly", "_missing", "_stream", "limit", "ready", "ready_bytes", "uncredited", "violation")
+    __slots__ = (
+        "_assembly",
+        "_missing",
+        "_stream",
+        "announced",
+        "limit",
+        "ready",
+        "ready_bytes",
+        "uncredited",
+        "violation",
+    )
 
     def __init__(self, stream: Stream, limit: int) -> None:
         self._stream = stream
@@ -144,6 +155,7 @@ class MessageReader:
         """Bytes of the stream that the application has taken one by one since the peer was credited for any."""
         self._assembly: bytearray | None = None
         self._missing = 0
+        self.announced = False
         self.violation: WireError | None = None
 
     # getters
