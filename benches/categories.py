@@ -94,7 +94,11 @@ MODULES = {
         for name in ("acks", "connection", "endpoint", "events", "inbound", "intake", "lifetime", "message_calls",
                      "ranges", "receiving", "recovery", "rtt", "sent")
     },
-    **{f"proto/congestion/{name}": WAY_IN for name in ("__init__", "base", "cubic", "hystart")},
+    **{
+        f"proto/congestion/{name}": WAY_IN
+        for name in ("__init__", "base", "bbr", "bbr_control", "bbr_model", "bbr_states", "cubic", "delivery",
+                     "hystart")
+    },
     **{
         f"proto/{name}": WAY_OUT
         for name in ("control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing", "path",

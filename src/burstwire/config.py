@@ -22,7 +22,7 @@ MAX_DATAGRAM_SIZE = 65507
 AEADS = ("aes-128-gcm", "aes-256-gcm", "chacha20-poly1305")
 """The packet protections that this version knows, in the order of preference."""
 
-CONGESTION_CONTROLLERS = ("cubic",)
+CONGESTION_CONTROLLERS = ("cubic", "bbr")
 """The names that `Config.congestion` takes."""
 
 KIB = 1024

@@ -6,7 +6,7 @@ skipped (key updates, optimistic-ack defence).
 
 from __future__ import annotations
 
-from burstwire.proto.congestion.base import CongestionController, make_controller
+from burstwire.proto.congestion.base import CongestionController, make_controller, sampler_of
 from burstwire.proto.pacing import Pacer
 from burstwire.proto.rtt import Rtt
 from burstwire.proto.sent import KEEP_LOST, SentLog, SentRecord
@@ -65,6 +65,7 @@ class Recovery:
         "pto_count",
         "pto_expired",
         "rtt",
+        "sampler",
     )
 
     def __init__(
@@ -84,6 +85,8 @@ class Recovery:
         self.mtu = mtu
         self._controller_name = controller
         self.controller: CongestionController = make_controller(controller, now, mtu)
+        self.sampler = sampler_of(self.controller)
+        """Measures the delivery rate, if the controller wants to know it."""
         self.pacer = Pacer(now, self.controller.window)
         self._pacing = pacing
         self.max_ack_delay = max_ack_delay
@@ -158,6 +161,8 @@ class Recovery:
         """Notes packets that leave now."""
         self.log.add(record)
         size = record.size * record.count
+        if self.sampler is not None:
+            self.sampler.on_sent(record, self.log.in_flight)
         self.last_eliciting = record.time
         self.controller.on_sent(record.time, size)
         if self._pacing:
@@ -169,6 +174,9 @@ class Recovery:
         """An ACK frame came (RFC 9002 §A.7); returns what it settled and what it shows to be lost."""
         log = self.log
         before = log.in_flight
+        sampler = self.sampler
+        if sampler is not None and not self.limited and before < self.controller.window:
+            sampler.mark_app_limited(before)
         largest = ranges[0][1]
         news = log.acknowledge(ranges)
         if not news:
@@ -179,6 +187,8 @@ class Recovery:
             self.rtt.update(now - newest.time, min(delay, self.max_ack_delay), now)
         self.pto_count = 0
         self.probes = 0
+        if sampler is not None:
+            sampler.on_acked(news, now)
         if log.in_flight != before:
             self.controller.on_ack(now, before - log.in_flight, before, self.rtt, not self.limited, newest.time)
         for _, _, late in news:
@@ -206,6 +216,9 @@ class Recovery:
         """The peer's address changed for good: what was learned about the old path does not count (RFC 9000 §9.4)."""
         self.rtt = Rtt()
         self.controller = make_controller(self._controller_name, now, self.mtu)
+        self.sampler = sampler_of(self.controller)
+        for record in self.log.records:
+            record.delivery = None  # a measure of the old path
         self.pacer = Pacer(now, self.controller.window)
         self.pto_count = 0
 
@@ -233,6 +246,8 @@ class Recovery:
                 size = sum(record.size * mask.bit_count() for record, mask in congestion)
                 self.packets_lost += packets
                 self._episode = packets
+                if self.sampler is not None:
+                    self.sampler.on_lost(congestion)
                 persistent = self._persistent(congestion)
                 self.controller.on_loss(now, size, congestion[-1][0].time, persistent)
                 if persistent:
