@@ -93,11 +93,11 @@ MODULES = {
         for name in ("acks", "connection", "endpoint", "events", "inbound", "intake", "ranges", "receiving",
                      "recovery", "rtt", "sent")
     },
-    **{f"proto/congestion/{name}": WAY_IN for name in ("__init__", "base", "cubic", "hystart")},
+    **{f"proto/congestion/{name}": WAY_IN for name in ("__init__", "base", "cubic", "fixed", "hystart", "ledbat")},
     **{
         f"proto/{name}": WAY_OUT
-        for name in ("control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing", "path",
-                     "sending", "stream_table", "streams")
+        for name in ("budget", "control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing",
+                     "path", "sending", "stream_table", "streams")
     },
     **{
         f"proto/{name}": HANDSHAKE

@@ -19,7 +19,7 @@ from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from burstwire.config import Config
+from burstwire.config import Config, check_congestion
 from burstwire.core.counter import CounterPool
 from burstwire.crypto.keys import GENERATION_BITS, INTEGRITY_LIMITS, TrafficKeys
 from burstwire.errors import (
@@ -199,6 +199,7 @@ class Connection:
             peer.receive_buffer,
             config.pacing,
             established.handshake_rtt,
+            config.fixed_rate,
         )
         self.paths = Paths(self, random)
         self.inbound = Inbound(self)
@@ -406,6 +407,16 @@ class Connection:
         self.error = LocallyClosed()
         self._flushed(now)
         self.wake()
+
+    def set_congestion(self, name: str, now: float) -> None:
+        """Sends by another congestion controller from now on, a fresh one; round-trip time and what is in flight stay.
+
+        Raises `ConfigError` for a name that is not one of `CONGESTION_CONTROLLERS`; nothing changes then.
+        """
+        check_congestion(name)
+        if name != self.recovery.controller_name:
+            self.recovery.set_controller(name, now)
+            self.wake()
 
     def abort(self, now: float, code: int = 0, reason: str = "") -> None:
         """Says CLOSE at once; what was not acknowledged may be lost."""
