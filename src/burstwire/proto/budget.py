@@ -134,7 +134,8 @@ class Share:
         self._in = False
         self._zero = 0.0
         """The level at which the account is empty."""
-        self._left = budget._last
+        self._left = budget._level
+        """The level when the account was closed."""
         self._last_sent = -inf
         self._granted = 0.0
         self._wants = False
@@ -194,34 +195,34 @@ class Share:
         when = now + missing * budget.held / budget.rate
         return max(now + TIMER, min(when, self._last_sent + FLOOR_INTERVAL))
 
-    def end_turn(self, now: float) -> None:
+    def end_turn(self) -> None:
         """The connection sends no more now: it stays in if the budget is why."""
         self.waiting, self._wants = self._wants, False
         if self.waiting:
             self._budget.waits += 1
         elif self._in:
-            self.leave(now)
+            self.leave()
 
-    def leave(self, now: float) -> None:
+    def leave(self) -> None:
         """Gives back what is in the account."""
         self._wants = self.waiting = False
         if self._in:
             budget = self._budget
             self._in = False
-            self._left = now
+            self._left = budget._level
             budget.held -= 1
             budget.pool += budget._level - self._zero
             budget._bound()
 
     def _join(self, now: float, mtu: int) -> None:
-        """Opens the account with the even share of the time since it was closed, but for what it may hold at most: a
-        connection that stays below its share is not held back by those that want more."""
+        """Opens the account with what it would have had without being closed, up to what it may hold: a connection that
+        stays below its share is not held back by those that want more, nor gains by coming and going."""
         budget = self._budget
         budget._refill(now)
         held = budget.held + 1
         entrance = 0.0
         if budget.held and budget.pool > -POOL_TIME * budget.rate:
-            entrance = min((now - self._left) * budget.rate / held, mtu + BURST_TIME * budget.rate / held)
+            entrance = min((budget._level - self._left) * budget.held / held, mtu + BURST_TIME * budget.rate / held)
         budget.pool -= entrance
         budget._bound()
         budget.held = held

@@ -306,7 +306,7 @@ class Endpoint:
                 if not connection.outbound.transmit(now, outbox):
                     ready.pop(connection, None)
                     if self._budget is not None:
-                        self._end_turn(connection, now)
+                        self._end_turn(connection)
                 else:  # to the back, so that each has its turn
                     ready[connection] = ready.pop(connection)
                 self._changed(connection, now)
@@ -409,12 +409,12 @@ class Endpoint:
     def _wake(self, connection: Connection) -> None:
         self._ready[connection] = None
 
-    def _end_turn(self, connection: Connection, now: float) -> None:
+    def _end_turn(self, connection: Connection) -> None:
         """The connection has sent what it may: if the budget is why it stopped, its window must not grow (RFC 9002
         §7.8)."""
         share = connection.recovery.share
         if share is not None:
-            share.end_turn(now)
+            share.end_turn()
             if share.waiting:
                 connection.recovery.limited = False
 
@@ -490,7 +490,7 @@ class Endpoint:
         if self.connections.pop(connection.local_cid, None) is None:
             return
         if connection.recovery.share is not None:
-            connection.recovery.share.leave(connection.recovery.last_eliciting)
+            connection.recovery.share.leave()
         _leave(self._by_key, connection.peer_key, connection)
         _leave(self._by_remote_cid, connection.remote_cid, connection)
         self._armed.pop(connection.local_cid, None)

@@ -6,14 +6,16 @@ For links whose capacity is known and reserved. Not specified anywhere; this is 
   the repetition.
 * Loss that is high *and* persistent means that the rate is more than the path or the receiver takes: the rate then
   falls by three tenths for every interval in which that is still so, down to two packets a round trip. An interval is
-  at least a round trip of what was sent since the one before. ECN marks count like high loss.
+  at least a round trip of what was sent since the one before. ECN marks count like high loss, and so does any loss
+  while a queue stands: then somebody else wants a part of the link and cannot get it. A rate that just fills the link
+  would otherwise starve every TCP beside it, at a loss of one packet in a hundred.
 * It comes back linearly, in `RECOVERY_TIME` from nothing to the whole rate, while loss is low. So whoever shares
   the bottleneck has what was given up for seconds, not for a round trip.
 * No more than two round trips' worth is in flight, so that a peer that falls silent is sent that much, and then the
   backed-off probes of RFC 9002 §6.2 and nothing else. Persistent congestion (RFC 9002 §7.6) starts over at the least
   rate.
 
-It is not fair to others below its threshold, and it is not meant to be: on shared paths choose another controller.
+Others beside it get something, not an even share: on shared paths choose another controller.
 """
 
 from __future__ import annotations
@@ -32,6 +34,11 @@ once their own repetition is done."""
 
 LOW_LOSS = 0.01
 """The share below which the rate may rise again; between the two it stays, or it would swing."""
+
+STANDING_QUEUE = 0.02
+STANDING_SHARE = 1 / 4
+"""A queue stands when no round trip of an interval came within so many seconds, and so much of the least round trip
+known, of that: jitter and bursts leave some that do."""
 
 PERSISTENT_INTERVALS = 3
 """Intervals in a row with high loss before the rate falls: the overflow of a queue that somebody else filled lasts for
@@ -64,10 +71,12 @@ class Fixed:
 
     __slots__ = (
         "_acked",
+        "_base_rtt",
         "_before",
         "_events",
         "_full",
         "_high",
+        "_least_rtt",
         "_lost",
         "_marked",
         "_mtu",
@@ -81,11 +90,12 @@ class Fixed:
     def __init__(self, now: float, mtu: int, rate: float = FIXED_RATE) -> None:
         self._mtu = mtu
         self._full = self._rate = float(rate)
-        self._srtt = 0.0
+        self._srtt = self._base_rtt = 0.0
         self._since = now
         """When the interval began: it judges what was sent after that."""
         self._acked = self._lost = 0
         self._marked = False
+        self._least_rtt = inf
         self._high = 0
         """Intervals in a row with high loss."""
         self._before: float | None = None
@@ -112,6 +122,8 @@ class Fixed:
         self._srtt = rtt.smoothed
         if largest_sent_time >= self._since:
             self._acked += acked
+            self._least_rtt = min(self._least_rtt, rtt.adjusted)
+            self._base_rtt = rtt.minimum
             self._judge(now, largest_sent_time, app_limited)
         self._set()
 
@@ -145,6 +157,7 @@ class Fixed:
     def on_mtu(self, mtu: int) -> None:
         """The rate is in bytes; only its least value changes."""
         self._mtu = mtu
+        self.window = max(self.window, initial_window(mtu))  # until a round trip is known
         self._set()
 
     # getters
@@ -172,7 +185,8 @@ class Fixed:
         if not enough or largest_sent_time - self._since < self._srtt:
             return
         share = self._lost / total
-        if share > HIGH_LOSS or self._marked:
+        standing = self._least_rtt > self._base_rtt + max(STANDING_QUEUE, STANDING_SHARE * self._base_rtt)
+        if share > HIGH_LOSS or self._marked or (standing and self._lost):
             self._high += 1
             if self._high >= PERSISTENT_INTERVALS:
                 self._before = self._rate
@@ -189,6 +203,7 @@ class Fixed:
         self._since = now
         self._acked = self._lost = 0
         self._marked = False
+        self._least_rtt = inf
 
     def _least(self) -> float:
         """Two packets a round trip, as the least window of other controllers (RFC 9002 §7.2)."""
