@@ -97,12 +97,12 @@ MODULES = {
     **{
         f"proto/congestion/{name}": WAY_IN
         for name in ("__init__", "base", "bbr", "bbr_control", "bbr_model", "bbr_states", "cubic", "delivery",
-                     "hystart")
+                     "fixed", "hystart", "ledbat")
     },
     **{
         f"proto/{name}": WAY_OUT
-        for name in ("control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing", "path",
-                     "sending", "stream_table", "streams")
+        for name in ("budget", "control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing",
+                     "path", "sending", "stream_table", "streams")
     },
     **{
         f"proto/{name}": HANDSHAKE

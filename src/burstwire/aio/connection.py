@@ -93,6 +93,25 @@ class Connection:
         return unpack_address(self._core.path[:24])
 
     @property
+    def congestion(self) -> str:
+        """The name of the congestion controller that this side sends by."""
+        return self._core.recovery.controller_name
+
+    def set_congestion(self, name: str) -> None:
+        """Send by another congestion controller from now on; the peer need not know, and chooses for itself.
+
+        For connections from `Endpoint.incoming`, and for those that turn from foreground to background. The new
+        controller starts with its initial window, as on a new path: none inherits a window that it has not measured.
+        Naming the one in use changes nothing.
+
+        Raises:
+            ConfigError: there is no such congestion controller.
+        """
+        self._check()
+        self._core.set_congestion(name, monotonic())
+        self._driver.touch_soon()
+
+    @property
     def closed(self) -> bool:
         """Whether the connection has ended; what had arrived can still be received."""
         return self._lost is not None

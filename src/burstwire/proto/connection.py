@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from burstwire.config import Config
+from burstwire.config import Config, check_congestion
 from burstwire.core.counter import CounterPool
 from burstwire.crypto.keys import GENERATION_BITS, INTEGRITY_LIMITS, TrafficKeys
 from burstwire.errors import LocalProtocolError, MessageTooLarge
@@ -138,6 +138,7 @@ class Connection(Lifetime, MessageCalls):
             peer.receive_buffer,
             config.pacing,
             established.handshake_rtt,
+            config.fixed_rate,
         )
         self.paths = Paths(self, random)
         self.inbound = Inbound(self)
@@ -223,6 +224,16 @@ class Connection(Lifetime, MessageCalls):
         """A new stream, or None when the peer allows no more now (`StreamsAvailable` follows)."""
         self._check_open()
         return self.streams.add()
+
+    def set_congestion(self, name: str, now: float) -> None:
+        """Sends by another congestion controller from now on, a fresh one; round-trip time and what is in flight stay.
+
+        Raises `ConfigError` for a name that is not one of `CONGESTION_CONTROLLERS`; nothing changes then.
+        """
+        check_congestion(name)
+        if name != self.recovery.controller_name:
+            self.recovery.set_controller(name, now)
+            self.wake()
 
     def update_keys(self) -> None:
         """Moves on to the next key generation with the next packet, once the current one was acknowledged."""

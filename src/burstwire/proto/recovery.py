@@ -6,6 +6,8 @@ skipped (key updates, optimistic-ack defence).
 
 from __future__ import annotations
 
+from burstwire.config import FIXED_RATE
+from burstwire.proto.budget import Share
 from burstwire.proto.congestion.base import CongestionController, make_controller, sampler_of
 from burstwire.proto.pacing import Pacer
 from burstwire.proto.rtt import Rtt
@@ -43,15 +45,20 @@ class Recovery:
         peer_buffer: bytes of socket buffer that the peer's kernel granted; 0 if unknown.
         pacing: whether to spread packets over time.
         handshake_rtt: the first RTT sample, if the handshake gave one.
+        fixed_rate: bytes per second, for the controller "fixed".
+
+    Attributes:
+        share: the connection's part in the endpoint's bandwidth budget, None without one.
     """
 
     __slots__ = (
-        "_controller_name",
         "_episode",
+        "_fixed_rate",
         "_least_peer_room",
         "_pacing",
         "_peer_room",
         "controller",
+        "controller_name",
         "last_eliciting",
         "limited",
         "log",
@@ -66,6 +73,7 @@ class Recovery:
         "pto_expired",
         "rtt",
         "sampler",
+        "share",
     )
 
     def __init__(
@@ -77,16 +85,19 @@ class Recovery:
         peer_buffer: int,
         pacing: bool,
         handshake_rtt: float | None,
+        fixed_rate: float = FIXED_RATE,
     ) -> None:
         self.log = SentLog()
         self.rtt = Rtt()
         if handshake_rtt is not None:
             self.rtt.update(handshake_rtt, 0.0, now)
         self.mtu = mtu
-        self._controller_name = controller
-        self.controller: CongestionController = make_controller(controller, now, mtu)
+        self.controller_name = controller
+        self._fixed_rate = fixed_rate
+        self.controller: CongestionController = make_controller(controller, now, mtu, fixed_rate)
         self.sampler = sampler_of(self.controller)
         """Measures the delivery rate, if the controller wants to know it."""
+        self.share: Share | None = None
         self.pacer = Pacer(now, self.controller.window)
         self._pacing = pacing
         self.max_ack_delay = max_ack_delay
@@ -134,13 +145,19 @@ class Recovery:
             budget = self.pacer.budget(now, self.controller.pacing_rate(self.rtt), self.mtu)
             if budget < allowed:
                 allowed = budget
+        if self.share is not None:
+            allowed = min(allowed, self.share.allowance(now, self.mtu))
         return allowed
 
     def pacing_time(self, now: float) -> float | None:
-        """When the pacer lets the next packet go; None when it does not hold anything back."""
-        if not self._pacing or self.window() < self.mtu:
+        """When pacer and budget let the next packet go; None when they do not hold anything back."""
+        if self.window() < self.mtu:
             return None
-        when = self.pacer.next_time(now, self.controller.pacing_rate(self.rtt), self.mtu)
+        when = now
+        if self._pacing:
+            when = self.pacer.next_time(now, self.controller.pacing_rate(self.rtt), self.mtu)
+        if self.share is not None:
+            when = max(when, self.share.next_time(now, self.mtu))
         return when if when > now else None
 
     def pto(self) -> float:
@@ -167,6 +184,8 @@ class Recovery:
         self.controller.on_sent(record.time, size)
         if self._pacing:
             self.pacer.on_sent(size)
+        if self.share is not None:
+            self.share.charge(record.time, size)
         if self.probes:
             self.probes = max(0, self.probes - record.count)
 
@@ -215,12 +234,19 @@ class Recovery:
     def new_path(self, now: float) -> None:
         """The peer's address changed for good: what was learned about the old path does not count (RFC 9000 §9.4)."""
         self.rtt = Rtt()
-        self.controller = make_controller(self._controller_name, now, self.mtu)
+        self.set_controller(self.controller_name, now)
+        self.pto_count = 0
+
+    def set_controller(self, name: str, now: float) -> None:
+        """A fresh controller, which starts with its initial window: none inherits what it has not measured. What is in
+        flight stays so. Raises `ConfigError` for an unknown name; then nothing changes."""
+        self.controller = make_controller(name, now, self.mtu, self._fixed_rate)
+        self.controller_name = name
         self.sampler = sampler_of(self.controller)
         for record in self.log.records:
-            record.delivery = None  # a measure of the old path
+            record.delivery = None  # a measure of the old path, or of another controller's
         self.pacer = Pacer(now, self.controller.window)
-        self.pto_count = 0
+        self._episode = 0  # losses that the former controller reduced its window for
 
     # inside
 

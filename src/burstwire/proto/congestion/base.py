@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from burstwire.config import FIXED_RATE
 from burstwire.errors import ConfigError
 from burstwire.proto.congestion.delivery import DeliverySampler
 from burstwire.proto.rtt import Rtt
@@ -83,8 +84,11 @@ def sampler_of(controller: CongestionController) -> DeliverySampler | None:
     return sampler
 
 
-def make_controller(name: str, now: float, mtu: int) -> CongestionController:
-    """A fresh controller; raises `ConfigError` for a name that is not one of `Config.congestion`'s."""
+def make_controller(name: str, now: float, mtu: int, fixed_rate: float = FIXED_RATE) -> CongestionController:
+    """A fresh controller; raises `ConfigError` for a name that is not one of `Config.congestion`'s.
+
+    `fixed_rate`, in bytes per second, is for the controller of that name.
+    """
     if name == "cubic":
         from burstwire.proto.congestion.cubic import Cubic
 
@@ -93,4 +97,12 @@ def make_controller(name: str, now: float, mtu: int) -> CongestionController:
         from burstwire.proto.congestion.bbr import Bbr
 
         return Bbr(now, mtu)
+    if name == "ledbat":
+        from burstwire.proto.congestion.ledbat import Ledbat
+
+        return Ledbat(now, mtu)
+    if name == "fixed":
+        from burstwire.proto.congestion.fixed import Fixed
+
+        return Fixed(now, mtu, fixed_rate)
     raise ConfigError(f"no such congestion controller: {name!r}")
