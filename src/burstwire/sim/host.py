@@ -14,7 +14,7 @@ from errno import EMSGSIZE
 from random import Random
 
 from burstwire.config import MAX_DATAGRAM_SIZE, Config
-from burstwire.core.address import ADDRESS_SIZE, pack_address
+from burstwire.core.address import ADDRESS_SIZE, pack_address, unpack_address
 from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunTable, TrainTable
 from burstwire.errors import TransportError
@@ -163,6 +163,10 @@ class SimHost:
         self.network.attach(address, self._arrive)
         self.network.detach(self.address)
         self.address = address
+
+    def rebind(self, port: int) -> None:
+        """Be known by another port from now on: the NAT on the way forgot the binding and made a new one."""
+        self.move(unpack_address(self.address)[0], port)
 
     def crash(self) -> None:
         """Vanish: nothing is sent or received any more, nobody is told."""
