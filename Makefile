@@ -70,6 +70,7 @@ lint: lint-c $(VENV)/installed-lint
 lint-c: | check-tools
 	@mkdir -p $(BUILD)/lint
 	@$(CC) $(C_STRICT) -Icsrc -c benches/pipe.c -o $(BUILD)/lint/pipe.o
+	@$(CC) $(C_STRICT) -c benches/shaped/link.c -o $(BUILD)/lint/link.o
 	@for source in $(C_SOURCES); do \
 	  $(CC) $(C_STRICT) -c $$source -o $(BUILD)/lint/$$(basename $$source .c).o || exit 1; done
 	@$(CC) $(C_STRICT) -DBW_WITHOUT_IPSEC_MB -c csrc/aead_ipsecmb.c -o $(BUILD)/lint/without_ipsec_mb.o
