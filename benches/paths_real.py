@@ -105,6 +105,7 @@ class Steady:
     late: float
     """Seconds that the link's process was late, on average."""
     sent: list[dict[str, Any]]
+    samples: list[Samples]
 
 
 def _steady(kinds: list[tuple[str, str]], shape: Shape, seconds: float, warm: float) -> Steady:
@@ -138,6 +139,7 @@ def _steady(kinds: list[tuple[str, str]], shape: Shape, seconds: float, warm: fl
         dropped=change("full") / max(change("packets"), 1),
         late=(after["late"] - before["late"]) / max(change("delivered"), 1) / 1e9,
         sent=sent,
+        samples=[each["samples"] for each in got],
     )
 
 
@@ -167,7 +169,9 @@ def beside(report: Report, amounts: Amounts) -> None:
             "33–67 %" if judged else "–", ("yes" if holds else "NO") if judged else "–",
         )  # fmt: skip
         report.figure(f"paths-real/beside/{controller}", shares, "% of both")
-        report.raw[f"paths_real_beside_{controller}"] = [[each.rates, each.use, each.sent] for each in rounds]
+        report.raw[f"paths_real_beside_{controller}"] = [
+            [each.rates, each.use, each.sent, each.samples] for each in rounds
+        ]
         if judged:
             report.target(f"{controller} beside a kernel TCP takes {share:.0f} % of both, a third to two thirds", holds)
     table.notes += [
@@ -298,7 +302,7 @@ def packets(report: Report, amounts: Amounts) -> None:
         name="paths-real-packets",
     )  # fmt: skip
     base = Shape(rate=50e6, delay=0.01, queue=125_000)
-    megabytes = 100 if amounts is FULL else 4
+    megabytes = 100 if amounts.rounds > 1 else 12
     cases: list[tuple[str, float, Shape, dict[str, Any], int, str]] = [
         ("1,280 bytes, IPv4", 10, base, {}, 1280, "no fragment"),
         ("1,280 bytes beyond the first hop", 10, Shape(50e6, 0.01, 125_000, size=1280), {}, 1500, "no fragment"),
@@ -320,6 +324,8 @@ def packets(report: Report, amounts: Amounts) -> None:
             fragments = sum(host.counter("FragCreates") for host in (client, server))
             fragments += sum(each["udp"]["fragments"] for each in link.counters())
             oversize = sum(each["udp"]["oversize"] for each in link.counters())
+        if changed >= got["ended"]:
+            raise BenchError(f"{name}: everything had arrived before the link changed")
         trace = [each for each in sent["trace"] if each["time"] >= changed] or [sent["stats"]]
         earlier = [each for each in sent["trace"] if each["time"] < changed]
         expired = int(sent["stats"]["pto_expired"] - (earlier[-1]["pto_expired"] if earlier else 0))
