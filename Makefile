@@ -3,6 +3,7 @@
 #   make test           the tests
 #   make bench          the benchmarks, about 20 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
+#   make bench-paths-real  shaped links between network namespaces, beside the kernel's TCP; root, about twelve minutes
 #   make lint           ruff, mypy, and the C core with warnings as errors
 #   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)
 #   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
@@ -25,7 +26,7 @@ C_HEADERS := $(wildcard csrc/*.h)
 C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wcast-qual -Wpointer-arith -Werror
 
-.PHONY: run test bench bench-quick lint lint-c wheel clean test-sanitize test-backends test-pythons check-tools
+.PHONY: run test bench bench-quick bench-paths-real lint lint-c wheel clean test-sanitize test-backends test-pythons check-tools
 .DELETE_ON_ERROR:
 
 # --- what must be there before anything is built -------------------------------------------------------------------
@@ -62,6 +63,9 @@ bench: $(VENV)/installed-bench
 bench-quick: $(VENV)/installed-bench
 	$(BIN)/python -m benches --quick
 
+bench-paths-real: $(VENV)/installed-bench
+	$(BIN)/python -m benches.paths_real
+
 lint: lint-c $(VENV)/installed-lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -70,6 +74,7 @@ lint: lint-c $(VENV)/installed-lint
 lint-c: | check-tools
 	@mkdir -p $(BUILD)/lint
 	@$(CC) $(C_STRICT) -Icsrc -c benches/pipe.c -o $(BUILD)/lint/pipe.o
+	@$(CC) $(C_STRICT) -c benches/shaped/link.c -o $(BUILD)/lint/link.o
 	@for source in $(C_SOURCES); do \
 	  $(CC) $(C_STRICT) -c $$source -o $(BUILD)/lint/$$(basename $$source .c).o || exit 1; done
 	@$(CC) $(C_STRICT) -DBW_WITHOUT_IPSEC_MB -c csrc/aead_ipsecmb.c -o $(BUILD)/lint/without_ipsec_mb.o
