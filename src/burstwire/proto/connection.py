@@ -60,6 +60,7 @@ from burstwire.wire.parameters import AEAD_IDS
 
 if TYPE_CHECKING:
     from burstwire.proto.handshake import Established
+    from burstwire.proto.tracing import Tracer
 
 __all__ = ["Connection", "State"]
 
@@ -148,6 +149,7 @@ class Connection:
         "sendable",
         "state",
         "streams",
+        "tracer",
         "user",
         "writer",
     )
@@ -167,6 +169,7 @@ class Connection:
         self.emit = emit
         self._wake = wake
         self.user: Any = None
+        self.tracer: Tracer | None = None
         self.peer_key = established.peer_key
         self.path = established.path
         self.is_initiator = established.is_initiator
