@@ -102,7 +102,7 @@ MODULES = {
     **{
         f"proto/{name}": WAY_OUT
         for name in ("budget", "control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing",
-                     "path", "sending", "stream_table", "streams")
+                     "path", "sending", "stream_table", "streams", "tracing")
     },
     **{
         f"proto/{name}": HANDSHAKE
@@ -112,7 +112,7 @@ MODULES = {
     **{
         f"aio/{name}": DRIVER
         for name in ("__init__", "address", "buffers", "channel", "connection", "driver", "endpoint", "failing",
-                     "stream", "waiting")
+                     "stream", "tracing", "waiting")
     },
 }  # fmt: skip
 """What a module does when none of the names above says otherwise. A module that is missing here is "other"."""

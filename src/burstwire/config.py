@@ -90,6 +90,9 @@ class Config:
         gso: use UDP generic segmentation offload where the kernel has it.
         gro: use UDP generic receive offload where the kernel has it.
         pacing: spread packets over the round trip (RFC 9002 §7.7).
+        qlog_dir: a folder in which every connection leaves a trace (qlog), a file each. None: what the environment
+            variable QLOGDIR says; "" switches it off whatever that says. It is made if it is not there.
+        qlog_limit: bytes of a trace's file at most; tracing ends there.
     """
 
     max_datagram_size: int | None = None
@@ -125,6 +128,8 @@ class Config:
     gso: bool = True
     gro: bool = True
     pacing: bool = True
+    qlog_dir: str | None = None
+    qlog_limit: int = 128 * MIB
 
     def __post_init__(self) -> None:
         if self.max_datagram_size is not None:
@@ -143,6 +148,8 @@ class Config:
             raise ConfigError("application_protocol is longer than 255 bytes (RFC 7301 §3.1)")
         if self.preshared_key is not None and len(self.preshared_key) != 32:
             raise ConfigError(f"preshared_key has {len(self.preshared_key)} bytes; it must have 32")
+        if self.qlog_dir is not None and not isinstance(self.qlog_dir, str):
+            raise ConfigError(f"qlog_dir is {self.qlog_dir!r}; it must be the name of a folder, as a str")
         if self.idle_timeout and self.keep_alive >= self.idle_timeout:
             raise ConfigError(
                 f"keep_alive ({self.keep_alive:g} s) must be shorter than idle_timeout ({self.idle_timeout:g} s), or 0"
@@ -189,5 +196,6 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("trains_per_wakeup", 1, 1024),
     ("socket_receive_buffer", 4 * KIB, 1 << 30),
     ("socket_send_buffer", 4 * KIB, 1 << 30),
+    ("qlog_limit", 4 * KIB, 1 << 40),
 )
 """Numeric fields with the least and the greatest value that makes sense."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Iterable, Sequence
 from time import monotonic
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from burstwire.identity import PublicKey
     from burstwire.proto.connection import Connection as Protocol
     from burstwire.proto.streams import Stream as ProtocolStream
+    from burstwire.qlog.trace import Trace
 
 __all__ = ["BATCH", "Connection"]
 
@@ -119,6 +121,27 @@ class Connection:
     def stats(self) -> dict[str, int | float]:
         """Counters and gauges of this connection; they stay readable after its end."""
         return {**self._core.stats(), "streams_refused": self._refused}
+
+    # looking into it
+
+    def trace(self, path: str | os.PathLike[str]) -> Trace:
+        """Write a trace of what happens from now on (qlog), for qvis and ``burstwire plot``.
+
+        It ends with the connection, with `Trace.stop`, when the block of ``with conn.trace(path):`` is left, or at
+        `Config.qlog_limit` bytes. A connection has one trace: another one ends it, also that of `Config.qlog_dir`.
+        While it lasts, each packet costs some microseconds.
+
+        Args:
+            path: the file, best with the suffix ``.sqlog``. One that is there is replaced.
+
+        Raises:
+            OSError: the file cannot be opened. What goes wrong later ends the trace, and is in `Trace.failure`.
+            ConnectionLost: the connection has ended.
+        """
+        self._check()
+        if self._lost is not None:
+            raise fresh(self._lost)
+        return self._endpoint._tracing.one(self._core, path)
 
     # messages
 

@@ -18,6 +18,7 @@ from burstwire.aio.connection import Connection
 from burstwire.aio.driver import Driver
 from burstwire.aio.failing import fresh
 from burstwire.aio.stream import Stream
+from burstwire.aio.tracing import Tracing
 from burstwire.aio.waiting import WaitLine
 from burstwire.config import Config, check_congestion
 from burstwire.core import UdpSocket
@@ -106,7 +107,7 @@ class Endpoint:
     """
 
     __slots__ = ("__weakref__", "_attempts", "_backlog", "_closers", "_closing", "_deadline", "_driver", "_failure",
-                 "_forked", "_loop", "config", "public_key")  # fmt: skip
+                 "_forked", "_loop", "_tracing", "config", "public_key")  # fmt: skip
 
     def __init__(self, socket: UdpSocket, key: KeyPair, config: Config) -> None:
         self.config = config
@@ -120,6 +121,9 @@ class Endpoint:
         self._attempts: dict[int, _Dial] = {}
         protocol = Protocol(key, config, now=monotonic(), random=os.urandom, receive_buffer=socket.receive_buffer)
         self._driver = Driver(self._loop, protocol, socket, config, self._on_events, self._on_failure)
+        self._tracing = Tracing(self._loop, config, lambda: socket.local_address)
+        if self._tracing.folder is not None:
+            protocol.trace = self._tracing.every
         self._driver.start()
         self._failure: EndpointClosed | None = None
         _watch_forks(self)
@@ -151,6 +155,8 @@ class Endpoint:
         result["loop_flushes"] = driver.flushes
         result["loop_timeouts"] = driver.timeouts
         result["loop_pauses"] = driver.pauses
+        result["traces_started"] = self._tracing.started
+        result["traces_failed"] = self._tracing.failed
         return result
 
     # connections

@@ -39,6 +39,7 @@ from burstwire.wire.parameters import AEAD_IDS
 
 if TYPE_CHECKING:
     from burstwire.proto.handshake import Established
+    from burstwire.proto.tracing import Tracer
 
 __all__ = ["Connection", "State"]
 
@@ -89,6 +90,7 @@ class Connection(Lifetime, MessageCalls):
         "remote_cid",
         "sendable",
         "streams",
+        "tracer",
         "user",
         "writer",
     )
@@ -108,6 +110,7 @@ class Connection(Lifetime, MessageCalls):
         self.emit = emit
         self._wake = wake
         self.user: Any = None
+        self.tracer: Tracer | None = None
         self.peer_key = established.peer_key
         self.path = established.path
         self.is_initiator = established.is_initiator

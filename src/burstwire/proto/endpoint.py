@@ -154,6 +154,8 @@ class Endpoint:
         self._resets: deque[tuple[bytes, bytes]] = deque()
         self._reset_bucket = TokenBucket(RESETS_PER_SECOND, RESETS_PER_SECOND, now)
         self._flying: TrainTable | None = None
+        self.trace: Callable[[Connection, float], object] | None = None
+        """Called with each new connection, and the time, to give it its `tracer` if it is to be traced."""
         self._closing = False
         self._chosen: dict[int, str] = {}
         """Congestion controllers chosen for single attempts."""
@@ -302,6 +304,9 @@ class Endpoint:
                 if not outbox.room:
                     break
                 outbox.share(share)
+                outbox.tracer = connection.tracer
+                if connection.tracer is not None:
+                    connection.tracer.now = now
                 self._noisy[connection] = None
                 if not connection.outbound.transmit(now, outbox):
                     ready.pop(connection, None)
@@ -420,6 +425,8 @@ class Endpoint:
 
     def _changed(self, connection: Connection, now: float) -> None:
         """Something happened to the connection: its timer is looked at before the next sleep, or it is forgotten."""
+        if connection.tracer is not None:
+            connection.tracer.updated(now)
         if connection.state >= State.DRAINING and not connection.close_due:
             self._bury(connection, now)
         else:
@@ -469,7 +476,10 @@ class Endpoint:
         self._look_at = now + QUIET if self._calming else None
 
     def _make(self, established: Established, now: float) -> Connection:
-        return Connection(established, self.config, now, self._random, self._counters, self._events.append, self._wake)
+        made = Connection(established, self.config, now, self._random, self._counters, self._events.append, self._wake)
+        if self.trace is not None:
+            self.trace(made, now)
+        return made
 
     def _register(self, connection: Connection, now: float) -> None:
         self.connections[connection.local_cid] = connection
@@ -496,6 +506,8 @@ class Endpoint:
         self._armed.pop(connection.local_cid, None)
         for table in (self._ready, self._unarmed, self._noisy, self._calming):
             table.pop(connection, None)
+        if connection.tracer is not None:
+            connection.tracer.ended()
         connection.destroy()
 
     # inside: handshakes
@@ -553,6 +565,8 @@ class Endpoint:
         place = len(self._events)
         connection = self._make(established, now)
         if not intake.open_now(connection.inbound, span):
+            if connection.tracer is not None:
+                connection.tracer.discard()
             connection.destroy()
             self._ready.pop(connection, None)
             return

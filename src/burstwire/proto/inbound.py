@@ -93,12 +93,16 @@ class Inbound:
             new = received.new_mask(counter, count)
             if new != mask:
                 self.duplicates += (mask ^ new).bit_count()
+                if connection.tracer is not None:
+                    connection.tracer.dropped(span, mask ^ new, "rejected", intake.now)
                 if not new:
                     return
                 mask = new
         aead = connection.keys.opener(counter >> GENERATION_BITS)
         if aead is None:
             self.unopened += mask.bit_count()
+            if connection.tracer is not None:
+                connection.tracer.dropped(span, mask, "decryption_failure", intake.now)
             return
         intake.open(self, span, count, mask, aead)
 
@@ -109,6 +113,8 @@ class Inbound:
         acks = connection.acks
         if opened != mask:
             self.invalid += (mask ^ opened).bit_count()
+            if connection.tracer is not None:
+                connection.tracer.dropped(span, mask ^ opened, "decryption_failure", now)
             if self.invalid > connection.integrity_limit:
                 connection.fail(TransportCode.AEAD_LIMIT_REACHED, "too many packets did not verify", now)
                 return False
@@ -118,6 +124,8 @@ class Inbound:
         opened = acks.note(counter, opened, ecn, now)
         if not opened:
             return False
+        if connection.tracer is not None:
+            connection.tracer.received(intake.views, span, opened, now)
         packets = opened.bit_count()
         self.packets += packets
         self.size += packets * size
@@ -332,6 +340,8 @@ class Inbound:
     def mourn(self, lost: Lost, now: float) -> None:
         """Asks for what was lost to be sent again."""
         connection = self.connection
+        if connection.tracer is not None:
+            connection.tracer.lost(lost, now)
         for record, mask in lost:
             half = record.half
             if half is not None:

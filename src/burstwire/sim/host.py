@@ -34,6 +34,7 @@ from burstwire.proto.events import (
     StreamsAvailable,
     StreamWritable,
 )
+from burstwire.qlog import TraceFolder, trace_folder
 from burstwire.sim.clock import Timer
 from burstwire.sim.network import Network
 from burstwire.sim.traffic import Application
@@ -119,6 +120,9 @@ class SimHost:
         self.endpoint = Endpoint(
             self.key, self.config, now=self.clock.now, random=random.randbytes, receive_buffer=receive_buffer
         )
+        folder = trace_folder(self.config)
+        if folder is not None:  # so that a run that failed can be had again with traces
+            self.endpoint.trace = TraceFolder(folder, self.config.qlog_limit, epoch=0.0).trace
         self.ring = BufferRing(self.config.receive_slots)
         self.table = RunTable()
         self.attempts: dict[int, Attempt] = {}
