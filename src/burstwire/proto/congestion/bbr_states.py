@@ -84,8 +84,7 @@ class StateMachine(Control):
     # Startup
 
     def _check_startup_done(self) -> None:
-        """CheckStartupDone, CheckStartupHighLoss (§5.3.1.3): the latter at the end of a round trip with losses, when
-        what ended it had been sent after the first of them."""
+        """CheckStartupDone, CheckStartupHighLoss (§5.3.1.3)."""
         sample = self.sampler
         model = self.model
         if (
@@ -93,7 +92,7 @@ class StateMachine(Control):
             and not model.full_bw_reached
             and model.loss_round_start
             and self._loss_runs >= STARTUP_LOSS_RUNS
-            and sample.lost_since > tolerable(sample.tx_in_flight, self._mtu)
+            and model.lost_too_much(sample, self._mtu)
         ):
             self._undo_state = State.STARTUP
             self._startup_too_high()
@@ -179,7 +178,8 @@ class StateMachine(Control):
 
     def _is_time_to_go_down(self, in_flight: int) -> bool:
         model = self.model
-        if self._prev_probe_too_high and in_flight >= model.inflight_longterm:  # §5.3.3.6
+        # §5.3.3.6. In flight were also the packets that this frame acknowledged, and the next whole one has no room.
+        if self._prev_probe_too_high and in_flight + self.sampler.newly_acked + self._mtu > model.inflight_longterm:
             self._prev_probe_precautionary = True
             return True
         if self._is_cwnd_limited and self._cwnd >= model.inflight_longterm:
