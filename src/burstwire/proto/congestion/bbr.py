@@ -102,7 +102,8 @@ class Bbr(StateMachine):
 
     def on_loss(self, now: float, lost: int, largest_sent_time: float, persistent: bool) -> None:
         """HandleLostPacket (§5.5.10.2) for each run of packets; OnEnterRTO (§5.6.4.4) on persistent congestion."""
-        for run in self.sampler.lost_runs:
+        runs, self.sampler.lost_runs = self.sampler.lost_runs, []
+        for run in runs:
             self._loss_runs += 1
             self._note_loss(now, run.size)
             # IsInflightTooHigh, with RS.lost and RS.tx_in_flight of the last packet of the run

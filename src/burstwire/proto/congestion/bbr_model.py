@@ -42,11 +42,11 @@ def tolerable(sent: float, mtu: int) -> float:
     """Bytes that may be lost of so many bytes sent: no more than chance makes of BBR.LossThresh, and one packet.
 
     Differs: the draft compares with the bare share, so that one lost packet of 49 is too much. A path that loses one
-    in a hundred by chance would hardly let a probe end otherwise. Two standard deviations of the number of packets are
+    in a hundred by chance would hardly let a probe end otherwise. One standard deviation of the number of packets is
     added; where a queue overflows, a fifth of a round trip is lost, and that is beyond any chance.
     """
     expected = LOSS_THRESHOLD * sent / mtu
-    return max(expected + 2 * sqrt(expected), 1.0) * mtu
+    return max(expected + sqrt(expected), 1.0) * mtu
 
 
 class WindowedMax:

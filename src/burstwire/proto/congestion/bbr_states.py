@@ -22,6 +22,9 @@ PROBE_RTT_DURATION = 0.2
 RENO_ROUNDS = 63
 """Round trips between probes for bandwidth at most, so that Reno keeps its share (§5.3.3.8.3)."""
 
+GROWN = 1.05
+"""What a probe for bandwidth must deliver more to be taken for a success, beyond what bursts make of a rate."""
+
 PROBE_WAIT = 2.0
 """Seconds between them at most, and up to one more, drawn by lot (§5.3.3.8.3)."""
 
@@ -41,6 +44,7 @@ class StateMachine(Control):
 
     __slots__ = (
         "_ack_phase",
+        "_bw_before_up",
         "_bw_probe_wait",
         "_cycle_stamp",
         "_drain_start_round",
@@ -68,6 +72,7 @@ class StateMachine(Control):
         self._ack_phase = AckPhase.INIT
         self._cycle_stamp = now
         self._bw_probe_wait = 0.0
+        self._bw_before_up = 0.0
         self._is_bw_probe_sample = False
         self._probe_up_acked = 0.0
         self._probe_up_acked_per_inc = inf
@@ -145,6 +150,7 @@ class StateMachine(Control):
 
     def _start_up(self) -> None:
         self._is_bw_probe_sample = True
+        self._bw_before_up = self.model.max_bw
         self._ack_phase = AckPhase.STARTING
         self.model.start_round(self.sampler)
         self.model.reset_full_bw(self.sampler.rate)
@@ -200,7 +206,10 @@ class StateMachine(Control):
                 if self.state in PROBE_BW:
                     if not sample.is_app_limited:
                         model.advance_max_bw()
-                    if self._prev_probe_precautionary and not self._prev_probe_too_high:  # §5.3.3.6
+                    # §5.3.3.6. Differs: if more in flight did not deliver more, it only queued, and to do it again at
+                    # once would fill that queue anew.
+                    grown = model.max_bw > self._bw_before_up * GROWN
+                    if self._prev_probe_precautionary and not self._prev_probe_too_high and grown:
                         self._start_refill()
                         return True
         if sample.lost_since <= tolerable(sample.tx_in_flight, self._mtu) and model.inflight_longterm < inf:
