@@ -77,11 +77,11 @@ class Bbr(StateMachine):
         self._is_cwnd_limited = self._limited_round >= model.round_count - 1
         if (  # UpdateCongestionSignals, AdaptLowerBoundsFromCongestion (§5.5.10.3)
             model.loss_round_start
-            and model.is_loss_in_round
             and self.state not in ACCELERATING
             and model.round_count > self._resumed_round
+            and model.lost_too_much(sample, self._mtu)
         ):
-            model.lower_bounds(sample, self.window, self._mtu)
+            model.lower_bounds(self.window)
         model.update_aggregation(now, sample.newly_acked, self.window)
         model.check_full_bw(sample)
         self._check_startup_done()
@@ -102,7 +102,8 @@ class Bbr(StateMachine):
 
     def on_loss(self, now: float, lost: int, largest_sent_time: float, persistent: bool) -> None:
         """HandleLostPacket (§5.5.10.2) for each run of packets; OnEnterRTO (§5.6.4.4) on persistent congestion."""
-        for run in self.sampler.lost_runs:
+        runs, self.sampler.lost_runs = self.sampler.lost_runs, []
+        for run in runs:
             self._loss_runs += 1
             self._note_loss(now, run.size)
             # IsInflightTooHigh, with RS.lost and RS.tx_in_flight of the last packet of the run
@@ -175,11 +176,13 @@ class Bbr(StateMachine):
     def _note_loss(self, now: float, size: int) -> None:
         """NoteLoss, SaveStateUponLoss (§5.5.11.1)."""
         model = self.model
-        if model.note_loss(self.sampler, size):
+        model.note_loss(self.sampler, size)
+        if self._recovery_start == -inf:
+            # Differs: saved once for an episode, as for `OnEnterFastRecovery`, not again for losses of it that are
+            # found after a probe was given up: they would have the lowered bounds restored.
             self._save_cwnd()
             self._undo = (model.bw_shortterm, model.inflight_shortterm, model.inflight_longterm)
             self._undo_state = None
-        if self._recovery_start == -inf:
             self._recovery_start = now
 
 

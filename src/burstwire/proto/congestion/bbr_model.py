@@ -42,11 +42,11 @@ def tolerable(sent: float, mtu: int) -> float:
     """Bytes that may be lost of so many bytes sent: no more than chance makes of BBR.LossThresh, and one packet.
 
     Differs: the draft compares with the bare share, so that one lost packet of 49 is too much. A path that loses one
-    in a hundred by chance would hardly let a probe end otherwise. Two standard deviations of the number of packets are
+    in a hundred by chance would hardly let a probe end otherwise. One standard deviation of the number of packets is
     added; where a queue overflows, a fifth of a round trip is lost, and that is beyond any chance.
     """
     expected = LOSS_THRESHOLD * sent / mtu
-    return max(expected + 2 * sqrt(expected), 1.0) * mtu
+    return max(expected + sqrt(expected), 1.0) * mtu
 
 
 class WindowedMax:
@@ -254,27 +254,29 @@ class PathModel:
         self._extra_acked_start = now
         self._extra_acked_delivered = 0
 
-    def note_loss(self, sample: DeliverySampler, size: int) -> bool:
-        """NoteLoss (§5.5.10.2) of `size` bytes; returns whether it is the first of a round trip."""
-        first = not self.is_loss_in_round
-        if first:
+    def note_loss(self, sample: DeliverySampler, size: int) -> None:
+        """NoteLoss (§5.5.10.2) of `size` bytes: the round trip that it begins ends with what is sent after the first
+        loss."""
+        if not self.is_loss_in_round:
             self._loss_round_delivered = self._loss_delivered = sample.delivered
             self._lost_in_round = 0
         self.is_loss_in_round = True
         self._lost_in_round += size
-        return first
 
-    def lower_bounds(self, sample: DeliverySampler, window: int, mtu: int) -> None:
-        """AdaptLowerBoundsFromCongestion (§5.5.10.3), at the end of a round trip with losses, while not probing.
-
-        Differs: a round trip in which no more was lost than BBR tolerates is not congested. The draft lowers the bounds
-        by any loss, by what was lost and by the pacing margin, that is by 2 % a round trip on a path that loses 1 %;
-        in the 63 round trips between two probes that leaves a third of the path, which is to be used in full (§3.1).
-        For the same reason the rate that is taken for the path's is not lowered by our own margin.
-        """
+    def lost_too_much(self, sample: DeliverySampler, mtu: int) -> bool:
+        """Whether more was lost in the round trip with losses that ends now than BBR tolerates."""
         lost = self._lost_in_round
-        if lost <= tolerable(sample.delivered - self._loss_delivered + lost, mtu):
-            return
+        sent = sample.delivered - self._loss_delivered + lost
+        return self.is_loss_in_round and lost > tolerable(sent, mtu)
+
+    def lower_bounds(self, window: int) -> None:
+        """InitLowerBounds, LossLowerBounds (§5.5.10.3), at the end of a round trip in which too much was lost.
+
+        Differs: the draft lowers the bounds by any loss, by what was lost and by the pacing margin, that is by 2 % a
+        round trip on a path that loses 1 %; in the 63 round trips between two probes that leaves a third of the path,
+        which is to be used in full (§3.1). For the same reason the rate that is taken for the path's is not lowered by
+        our own margin.
+        """
         if self.bw_shortterm == inf:  # InitLowerBounds, LossLowerBounds
             self.bw_shortterm = self.max_bw
         if self.inflight_shortterm == inf:

@@ -22,6 +22,9 @@ PROBE_RTT_DURATION = 0.2
 RENO_ROUNDS = 63
 """Round trips between probes for bandwidth at most, so that Reno keeps its share (§5.3.3.8.3)."""
 
+GROWN = 1.05
+"""What a probe for bandwidth must deliver more to be taken for a success, beyond what bursts make of a rate."""
+
 PROBE_WAIT = 2.0
 """Seconds between them at most, and up to one more, drawn by lot (§5.3.3.8.3)."""
 
@@ -41,6 +44,7 @@ class StateMachine(Control):
 
     __slots__ = (
         "_ack_phase",
+        "_bw_before_up",
         "_bw_probe_wait",
         "_cycle_stamp",
         "_drain_start_round",
@@ -68,6 +72,7 @@ class StateMachine(Control):
         self._ack_phase = AckPhase.INIT
         self._cycle_stamp = now
         self._bw_probe_wait = 0.0
+        self._bw_before_up = 0.0
         self._is_bw_probe_sample = False
         self._probe_up_acked = 0.0
         self._probe_up_acked_per_inc = inf
@@ -84,8 +89,7 @@ class StateMachine(Control):
     # Startup
 
     def _check_startup_done(self) -> None:
-        """CheckStartupDone, CheckStartupHighLoss (§5.3.1.3): the latter at the end of a round trip with losses, when
-        what ended it had been sent after the first of them."""
+        """CheckStartupDone, CheckStartupHighLoss (§5.3.1.3)."""
         sample = self.sampler
         model = self.model
         if (
@@ -93,7 +97,7 @@ class StateMachine(Control):
             and not model.full_bw_reached
             and model.loss_round_start
             and self._loss_runs >= STARTUP_LOSS_RUNS
-            and sample.lost_since > tolerable(sample.tx_in_flight, self._mtu)
+            and model.lost_too_much(sample, self._mtu)
         ):
             self._undo_state = State.STARTUP
             self._startup_too_high()
@@ -146,6 +150,7 @@ class StateMachine(Control):
 
     def _start_up(self) -> None:
         self._is_bw_probe_sample = True
+        self._bw_before_up = self.model.max_bw
         self._ack_phase = AckPhase.STARTING
         self.model.start_round(self.sampler)
         self.model.reset_full_bw(self.sampler.rate)
@@ -179,7 +184,8 @@ class StateMachine(Control):
 
     def _is_time_to_go_down(self, in_flight: int) -> bool:
         model = self.model
-        if self._prev_probe_too_high and in_flight >= model.inflight_longterm:  # §5.3.3.6
+        # §5.3.3.6. In flight were also the packets that this frame acknowledged, and the next whole one has no room.
+        if self._prev_probe_too_high and in_flight + self.sampler.newly_acked + self._mtu > model.inflight_longterm:
             self._prev_probe_precautionary = True
             return True
         if self._is_cwnd_limited and self._cwnd >= model.inflight_longterm:
@@ -200,7 +206,10 @@ class StateMachine(Control):
                 if self.state in PROBE_BW:
                     if not sample.is_app_limited:
                         model.advance_max_bw()
-                    if self._prev_probe_precautionary and not self._prev_probe_too_high:  # §5.3.3.6
+                    # §5.3.3.6. Differs: if more in flight did not deliver more, it only queued, and to do it again at
+                    # once would fill that queue anew.
+                    grown = model.max_bw > self._bw_before_up * GROWN
+                    if self._prev_probe_precautionary and not self._prev_probe_too_high and grown:
                         self._start_refill()
                         return True
         if sample.lost_since <= tolerable(sample.tx_in_flight, self._mtu) and model.inflight_longterm < inf:
