@@ -91,8 +91,8 @@ MODULES = {
     **dict.fromkeys(("wire/packets", "wire/parameters"), HANDSHAKE),
     **{
         f"proto/{name}": WAY_IN
-        for name in ("acks", "connection", "endpoint", "events", "inbound", "intake", "lifetime", "message_calls",
-                     "ranges", "receiving", "recovery", "rtt", "sent")
+        for name in ("acks", "connection", "ecn", "endpoint", "events", "inbound", "intake", "lifetime",
+                     "message_calls", "ranges", "receiving", "recovery", "rtt", "sent")
     },
     **{
         f"proto/congestion/{name}": WAY_IN

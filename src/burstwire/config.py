@@ -93,6 +93,7 @@ class Config:
         qlog_dir: a folder in which every connection leaves a trace (qlog), a file each. None: what the environment
             variable QLOGDIR says; "" switches it off whatever that says. It is made if it is not there.
         qlog_limit: bytes of a trace's file at most; tracing ends there.
+        ecn: mark packets ECT(0) where the path and the peer are found to handle it (RFC 9000 §13.4).
     """
 
     max_datagram_size: int | None = None
@@ -130,6 +131,7 @@ class Config:
     pacing: bool = True
     qlog_dir: str | None = None
     qlog_limit: int = 128 * MIB
+    ecn: bool = True
 
     def __post_init__(self) -> None:
         if self.max_datagram_size is not None:

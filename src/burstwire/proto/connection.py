@@ -19,6 +19,7 @@ from burstwire.errors import LocalProtocolError, MessageTooLarge
 from burstwire.proto.acks import AckManager
 from burstwire.proto.control import Item
 from burstwire.proto.datagrams import Datagrams
+from burstwire.proto.ecn import Ecn
 from burstwire.proto.events import Event, StreamReadable, StreamWritable
 from burstwire.proto.flow import FlowControl
 from burstwire.proto.inbound import Inbound
@@ -68,6 +69,7 @@ class Connection(Lifetime, MessageCalls):
         "counter_index",
         "counters",
         "datagrams",
+        "ecn",
         "emit",
         "flow",
         "inbound",
@@ -143,6 +145,7 @@ class Connection(Lifetime, MessageCalls):
             established.handshake_rtt,
             config.fixed_rate,
         )
+        self.ecn = Ecn(config.ecn)
         self.paths = Paths(self, random)
         self.inbound = Inbound(self)
         self.outbound = Outbound(self)
@@ -197,6 +200,8 @@ class Connection(Lifetime, MessageCalls):
             "mtu": self.mtu,
             "streams": len(self.streams),
             "path_changes": self.paths.moves,
+            "ecn_state": self.ecn.state.value,
+            "ecn_ce": self.ecn.ce,
             "datagrams_dropped_sending": self.datagrams.outgoing_dropped,
             "datagrams_dropped_receiving": self.datagrams.incoming_dropped,
         }
@@ -297,9 +302,9 @@ class Connection(Lifetime, MessageCalls):
 
     # inputs, from Inbound
 
-    def too_large(self, now: float) -> None:
-        """The kernel refused a packet because of its size (EMSGSIZE)."""
-        if self.pmtu.refused(now):
+    def too_large(self, is_probe: bool, now: float) -> None:
+        """The kernel refused a packet because of its size (EMSGSIZE), a probe of the path MTU or another."""
+        if self.pmtu.refused(is_probe, now):
             self.set_mtu()
         self._wake(self)
 
@@ -309,11 +314,18 @@ class Connection(Lifetime, MessageCalls):
         self.recovery.set_mtu(self.mtu)
         self._wake(self)
 
-    def path_changed(self, now: float) -> None:
-        """The peer is somewhere else."""
-        self.pmtu.new_path()
+    def path_changed(self, size: int, now: float) -> None:
+        """The peer is at another host; packets of `size` bytes are known to pass on the way there."""
+        self.pmtu.new_path(size)
         self.mtu = self.recovery.mtu = self.pmtu.size
         self.recovery.new_path(now)
+        self.ecn.new_path(self.next_counter)
+        self._resume(now)
+
+    def port_changed(self, now: float) -> None:
+        """The peer has another port, as when a NAT forgot its binding: the way there stays the same (RFC 9000 §9.4)."""
+        self.recovery.moved()
+        self._resume(now)
 
     def stream_arrived(self, stream: Stream) -> None:
         """More of a stream is readable, or its end is known."""
@@ -387,6 +399,14 @@ class Connection(Lifetime, MessageCalls):
             self.counter_index = -1
 
     # inside
+
+    def _resume(self, now: float) -> None:
+        """Has the peer hear at once, where it is now, what may have been sent in vain."""
+        if self.recovery.probes:
+            self.outbound.prepare_probe(now)
+        if self.acks.received.largest >= 0:
+            self.acks.due = True
+        self._wake(self)
 
     def _read_to_the_end(self, stream: Stream) -> None:
         """Whoever read all bytes up to the end need not ask for the end, too, before the stream's place is free."""

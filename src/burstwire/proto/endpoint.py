@@ -283,7 +283,7 @@ class Endpoint:
                 # Probes are sent to learn this; for other packets it means that the interface has become narrower.
                 narrow = [owner] if owner is not None else [c for c in self.connections.values() if c.path == path]
                 for connection in narrow:
-                    connection.too_large(now)
+                    connection.too_large(owner is not None, now)
         self._outbox.clear()
 
     # outputs

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from burstwire.config import MIN_DATAGRAM_SIZE
 from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto import control
 from burstwire.proto.events import DatagramsReadable, StreamWritable
@@ -300,7 +301,7 @@ class Inbound:
             connection.stream_arrived(stream)
 
     def _ack(self, frame: f.Frame, now: float) -> None:
-        _, largest, delay, ranges, _ = frame
+        _, largest, delay, ranges, counts = frame
         connection = self.connection
         recovery = connection.recovery
         if largest >= connection.next_counter:
@@ -310,7 +311,17 @@ class Inbound:
             if skipped is not None:
                 raise WireError(TransportCode.PROTOCOL_VIOLATION, f"packet {skipped} was acknowledged but never sent")
         seconds = (delay << connection.peer_parameters.ack_delay_exponent) / 1e6
+        before = recovery.log.largest_acked
         acked, lost = recovery.acknowledged(ranges, seconds, now)
+        pmtu = connection.pmtu
+        if lost and connection.mtu > MIN_DATAGRAM_SIZE:
+            pmtu.missed(lost)
+        if pmtu.suspects:
+            pmtu.arrived(acked)
+        if acked and connection.ecn.watching:
+            marked = connection.ecn.acknowledged(acked, lost, counts, largest > before, connection.next_counter)
+            if marked > 0:
+                recovery.controller.on_ecn(now, acked[-1][0].time)
         if acked:
             self.settle(acked, now)
         if lost:
@@ -398,6 +409,8 @@ class Inbound:
             connection.paths.challenged(self._path, frame[1])
         elif kind == f.PATH_RESPONSE:
             connection.paths.answered(frame[1], now)
+        elif kind == f.ACK_FREQUENCY:
+            connection.acks.wanted(frame[1], frame[2], frame[3] / 1e6, frame[4])
         elif kind == f.OBSERVED_ADDRESS:
             connection.observed_address = frame[1]
 

@@ -184,10 +184,12 @@ class Outbox:
         self._seal(aead, start, size, 1)
         return size
 
-    def lone_packet(self, path: bytes, aead: Aead, cid: int, counter: int, payload: bytes, owner: Connection) -> None:
+    def lone_packet(
+        self, path: bytes, aead: Aead, cid: int, counter: int, payload: bytes, owner: Connection, ecn: int = 0
+    ) -> None:
         """Adds one DATA packet in a train of its own; if the kernel refuses it, `refused` names `owner`."""
         self._end_train()
-        self.packet(path, 0, aead, cid, counter, payload, is_probe=True)
+        self.packet(path, ecn, aead, cid, counter, payload, is_probe=True)
         self._end_train()
         self._owners[self.trains.count - 1] = owner
 
