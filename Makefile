@@ -1,8 +1,10 @@
 # Every target makes what it needs: a virtual environment in .venv and the packages of the extras it names.
 #   make run            the example
 #   make test           the tests
+#   make test-sim       20,000 simulated transfers over bad paths, on all processors, about 15 minutes (SIM_COUNT=1000: fewer)
 #   make bench          the benchmarks, about 20 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
+#   make bench-paths    congestion controllers on simulated paths, minutes; report and plots in build/bench/paths/
 #   make bench-paths-real  shaped links between network namespaces, beside the kernel's TCP; root, about twelve minutes
 #   make lint           ruff, mypy, and the C core with warnings as errors
 #   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)
@@ -18,6 +20,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 SANITIZE_TESTS ?= tests/core tests/crypto
 PYTEST_OPTIONS ?=
+SIM_COUNT ?= 10000
 TRANSFER_TESTS ?= tests/aio tests/net tests/cli tests/proto tests/sim
 BUNDLE ?=
 
@@ -26,7 +29,8 @@ C_HEADERS := $(wildcard csrc/*.h)
 C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wcast-qual -Wpointer-arith -Werror
 
-.PHONY: run test bench bench-quick bench-paths-real lint lint-c wheel clean test-sanitize test-backends test-pythons check-tools
+.PHONY: run test test-sim bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean test-sanitize test-backends \
+        test-pythons check-tools
 .DELETE_ON_ERROR:
 
 # --- what must be there before anything is built -------------------------------------------------------------------
@@ -57,11 +61,19 @@ run: $(VENV)/installed-cli
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests
 
+# Each in its turn, and both even if the first fails.
+test-sim: $(VENV)/installed-test
+	@failed=0; for what in grid exact; do \
+	  $(BIN)/python tests/sim/campaign.py $$what --count $(SIM_COUNT) || failed=1; done; exit $$failed
+
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benches
 
 bench-quick: $(VENV)/installed-bench
 	$(BIN)/python -m benches --quick
+
+bench-paths: $(VENV)/installed-bench
+	$(BIN)/python -m benches.paths
 
 bench-paths-real: $(VENV)/installed-bench
 	$(BIN)/python -m benches.paths_real

@@ -27,7 +27,7 @@ TRUNCATED = 0.25
 """The share of corrupted datagrams that lose their end; the others have one bit flipped."""
 
 
-COUNTS = "sent delivered lost policed queue mtu duplicated reordered corrupted marked".split()
+COUNTS = ["sent", "delivered", "lost", "policed", "queue", "mtu", "duplicated", "reordered", "corrupted", "marked"]
 """What may become of a datagram; see `Pipe.counts`."""
 
 

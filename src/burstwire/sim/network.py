@@ -123,6 +123,10 @@ class Network:
         """Lose everything that is sent from `source` to `destination` (None: any) in the next `seconds`."""
         self._outages.append((self.clock.now + seconds, source, destination))
 
+    def heal(self) -> None:
+        """End all outages now."""
+        self._outages.clear()
+
     def send(self, source: bytes, destination: bytes, datagrams: list[bytes], ecn: int = 0) -> None:
         """Send datagrams, which need not come from a host: a test may forge and replay."""
         clock = self.clock
