@@ -96,18 +96,19 @@ def draw(series: Series, title: str, kind: str) -> bytes:
         panels: Any = figure.subplots(4, 1, sharex=True, height_ratios=(3, 2, 2, 1))
         figure.suptitle(title)
         window, rtt, throughput, losses = panels
-        _curve(window, series.window, "congestion-window", "congestion window", 1e3)
-        _curve(window, series.in_flight, "bytes-in-flight", "in flight", 1e3)
-        _curve(window, series.threshold, "ssthresh", "slow start threshold", 1e3)
+        end = series.duration
+        _curve(window, series.window, end, "congestion-window", "congestion window", 1e3)
+        _curve(window, series.in_flight, end, "bytes-in-flight", "in flight", 1e3)
+        _curve(window, series.threshold, end, "ssthresh", "slow start threshold", 1e3)
         _finish(window, "kB")
-        _curve(rtt, series.latest, "rtt-latest", "latest", 1e-3)
-        _curve(rtt, series.smoothed, "rtt-smoothed", "smoothed", 1e-3)
-        _curve(rtt, series.minimum, "rtt-minimum", "least", 1e-3)
+        _curve(rtt, series.latest, end, "rtt-latest", "latest", 1e-3)
+        _curve(rtt, series.smoothed, end, "rtt-smoothed", "smoothed", 1e-3)
+        _curve(rtt, series.minimum, end, "rtt-minimum", "least", 1e-3)
         _finish(rtt, "round trip, ms")
-        _rate(throughput, series.acknowledged, series.duration, "throughput-acknowledged", "acknowledged")
-        _rate(throughput, series.received, series.duration, "throughput-received", "received")
+        _rate(throughput, series.acknowledged, end, "throughput-acknowledged", "acknowledged")
+        _rate(throughput, series.received, end, "throughput-received", "received")
         _finish(throughput, "MB/s")
-        stretches = series.lost.shown(series.duration)
+        stretches = series.lost.shown(end)
         hit = [(start, amount) for start, amount in stretches if amount]
         starts, amounts = [start for start, _ in hit], [amount for _, amount in hit]
         middle = [start + series.lost.width / 2 for start in starts]
@@ -115,7 +116,7 @@ def draw(series: Series, title: str, kind: str) -> bytes:
         drawn.set_gid("losses")
         _finish(losses, "packets", names=bool(hit))
         losses.set_xlabel("seconds")
-        losses.set_xlim(0, series.duration or 1)
+        losses.set_xlim(0, end or 1)
         for panel in panels:
             for moment in series.moves:
                 panel.axvline(moment, color="#555555", linestyle=":", linewidth=1)
@@ -125,10 +126,11 @@ def draw(series: Series, title: str, kind: str) -> bytes:
     return picture.getvalue()
 
 
-def _curve(panel: Axes, curve: Curve, name: str, label: str, unit: float) -> None:
+def _curve(panel: Axes, curve: Curve, end: float, name: str, label: str, unit: float) -> None:
+    """A value holds until the next one, the last one to the end: only changes are in a trace."""
     if curve.points:
-        times = [time for time, _ in curve.points]
-        values = [value / unit for _, value in curve.points]
+        times = [*(time for time, _ in curve.points), end]
+        values = [value / unit for _, value in (*curve.points, curve.points[-1])]
         panel.plot(times, values, drawstyle="steps-post", color=COLOURS[name], linewidth=1, label=label, gid=name)
 
 

@@ -221,5 +221,8 @@ def _acknowledged(data: dict[str, Any]) -> Iterable[list[tuple[int, int]]]:
         if isinstance(frame, dict) and frame.get("frame_type") == "ack":
             ranges = frame.get("acked_ranges")
             if isinstance(ranges, list):
-                pairs = (pair for pair in ranges if isinstance(pair, list) and pair)
-                yield [(int(pair[0]), int(pair[-1])) for pair in pairs]
+                yield [
+                    (pair[0], pair[-1])
+                    for pair in ranges
+                    if isinstance(pair, list) and pair and isinstance(pair[0], int) and isinstance(pair[-1], int)
+                ]

@@ -120,20 +120,22 @@ class TraceFile:
 
         top: dict[str, Any] = {}
         builder = ijson.ObjectBuilder()
+        whole = False
         with self.path.open("rb") as file:
             try:
                 for prefix, kind, value in ijson.parse(file, use_float=True, buf_size=CHUNK):
                     if kind in ("string", "number") and "." not in prefix:
                         top[prefix] = value
-                    elif prefix.startswith("traces.item") and not prefix.startswith("traces.item.events"):
-                        if prefix == "traces.item" and kind == "end_map":
-                            break
-                        builder.event(kind, value)
+                    elif whole:
+                        pass
                     elif prefix == "traces.item.events" and kind == "start_array":
-                        if "common_fields" in getattr(builder, "value", {}):
-                            break
-                        # Stands for the events that are skipped, so that the object stays whole.
-                        builder.event("null", None)
+                        whole = "common_fields" in builder.value
+                        builder.event("null", None)  # stands for the events, so that the object can go on
+                    elif prefix.startswith("traces.item") and not prefix.startswith("traces.item.events"):
+                        builder.event(kind, value)
+                        whole = prefix == "traces.item" and kind == "end_map"
+                    if whole and ("qlog_version" in top or "file_schema" in top):
+                        break
             except ijson.JSONError as error:
                 if not top:
                     raise NotATrace(f"it is no JSON: {_first_line(error)}") from None

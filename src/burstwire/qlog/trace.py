@@ -429,7 +429,7 @@ def _milliseconds(seconds: float) -> float:
 def _started(connection: Connection, local: tuple[str, int] | None) -> dict[str, Any]:
     host, port = unpack_address(connection.path[:ADDRESS_SIZE])
     mine = connection.path[ADDRESS_SIZE:]
-    if mine != ANY_LOCAL:
+    if mine and mine != ANY_LOCAL:
         source = unpack_address(mine)[0]
     else:  # the draft wants one: the address that stands for any
         source = local[0] if local is not None else "::" if ":" in host else "0.0.0.0"
