@@ -55,8 +55,12 @@ class Config:
             probe timeout, so a short one repairs losses sooner; an answer mostly takes the acknowledgement along.
         max_message_size: the largest message that this side takes.
         send_buffer: bytes accepted and not yet acknowledged, for each stream; `write` and `send` wait beyond.
-        stream_window: bytes that a peer may send ahead of the reader on one stream.
-        connection_window: the same for all streams of a connection together.
+        stream_window: bytes that a peer may send ahead of the reader on one stream, at most: windows begin smaller and
+            grow while they are what holds the peer back.
+        connection_window: the same for all streams of a connection together. A quarter of it is kept for streams whose
+            windows have not grown, so that a few unread ones do not stop the others.
+        stream_window_initial: what every stream begins with (at most `stream_window`).
+        connection_window_initial: what a connection begins with (at most `connection_window`).
         max_streams: streams that the peer may have open at the same time.
         max_datagrams: unreliable datagrams queued in each direction; the oldest is dropped beyond.
         max_connections: connections of the endpoint; further handshakes are refused.
@@ -96,6 +100,8 @@ class Config:
     max_datagrams: int = 256
     max_connections: int = 100_000
     max_half_open: int = 1024
+    stream_window_initial: int = 256 * KIB
+    connection_window_initial: int = 1 * MIB
     accept_backlog: int = 1024
     cookie_threshold: int = 1000
     receive_slots: int = 16
@@ -138,6 +144,16 @@ class Config:
         """A copy with some fields changed; raises `ConfigError` for an unknown name or a bad value."""
         unknown = changes.keys() - {field.name for field in fields(self)}
         if unknown:
+    @property
+    def first_stream_window(self) -> int:
+        """Bytes of a new stream's window."""
+        return min(self.stream_window_initial, self.stream_window)
+
+    @property
+    def first_connection_window(self) -> int:
+        """Bytes of a new connection's window."""
+        return min(self.connection_window_initial, self.connection_window)
+
             raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
         return replace(self, **changes)
 
@@ -157,6 +173,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_connections", 1, 1 << 24),
     ("max_half_open", 1, 1 << 20),
     ("accept_backlog", 1, 1 << 20),
+    ("stream_window_initial", 4 * KIB, 1 << 30),
+    ("connection_window_initial", 4 * KIB, 1 << 32),
     ("cookie_threshold", 0, 1 << 30),
     ("receive_slots", 1, 4096),
     ("send_slots", 1, 4096),

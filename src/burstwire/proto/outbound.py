@@ -212,7 +212,7 @@ class Outbound:
             piece: Piece | None = None
             if may_elicit:
                 if connection.control:
-                    room = self._add_control(parts, items, room)
+                    room = self._add_control(parts, items, room, now)
                 if connection.datagrams.outgoing:
                     room = self._add_datagrams(parts, items, room)
                 if waiting:
@@ -293,11 +293,11 @@ class Outbound:
             self.size += outbox.packet(path, 0, aead, connection.remote_cid, first, frame + padding)
             self.packets += 1
 
-    def _add_control(self, parts: list[bytes], items: list[Item], room: int) -> int:
+    def _add_control(self, parts: list[bytes], items: list[Item], room: int, now: float) -> int:
         connection = self.connection
         waiting = connection.control
         for item in list(waiting):
-            frame = control.encode(connection, item)
+            frame = control.encode(connection, item, now)
             if len(frame) > room:
                 break
             del waiting[item]

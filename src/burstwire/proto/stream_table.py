@@ -121,6 +121,7 @@ class StreamTable:
         del self.open[stream.id]
         connection = self._connection
         if bool(stream.id & 1) == connection.is_initiator:
+        connection.flow.retired(stream.receiving)
             self._closed_by_peer += 1
             allowed = connection.config.max_streams
             limit = allowed + self._closed_by_peer
@@ -138,7 +139,7 @@ class StreamTable:
             connection,
             stream_id,
             send_buffer=config.send_buffer,
-            window=config.stream_window,
+            window=config.first_stream_window,
             max_data=peer.initial_max_stream_data_bidi_remote if here else peer.initial_max_stream_data_bidi_local,
         )
         self.open[stream_id] = stream
