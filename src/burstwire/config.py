@@ -51,6 +51,9 @@ class Config:
             value of both sides counts. 0 switches it off.
         keep_alive: a quiet connection sends a PING after this time, so that NAT bindings live. 0 switches it off.
         close_timeout: how long `close()` goes on delivering what was accepted.
+        stall_timeout: how long a peer that is alive may let nothing be sent (it does not read, or ends no stream)
+            before `write`, `send` and `open_stream` give up with `PeerStalled`; noticed up to a quarter later. Long
+            enough for readers that pause; 0 switches it off.
         max_ack_delay: the longest that an acknowledgement is held back (RFC 9000 §13.2.1). It is part of the peer's
             probe timeout, so a short one repairs losses sooner; an answer mostly takes the acknowledgement along.
         max_message_size: the largest message that this side takes.
@@ -91,17 +94,18 @@ class Config:
     idle_timeout: float = 60.0
     keep_alive: float = 25.0
     close_timeout: float = 3.0
+    stall_timeout: float = 600.0
     max_ack_delay: float = 0.005
     max_message_size: int = 16 * MIB
     send_buffer: int = 4 * MIB
     stream_window: int = 4 * MIB
     connection_window: int = 8 * MIB
+    stream_window_initial: int = 256 * KIB
+    connection_window_initial: int = 1 * MIB
     max_streams: int = 128
     max_datagrams: int = 256
     max_connections: int = 100_000
     max_half_open: int = 1024
-    stream_window_initial: int = 256 * KIB
-    connection_window_initial: int = 1 * MIB
     accept_backlog: int = 1024
     cookie_threshold: int = 1000
     receive_slots: int = 16
@@ -140,10 +144,6 @@ class Config:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ConfigError(f"{name} is {value!r}; it must be from {low:,} to {high:,}")
 
-    def replace(self, **changes: Any) -> Config:
-        """A copy with some fields changed; raises `ConfigError` for an unknown name or a bad value."""
-        unknown = changes.keys() - {field.name for field in fields(self)}
-        if unknown:
     @property
     def first_stream_window(self) -> int:
         """Bytes of a new stream's window."""
@@ -154,6 +154,10 @@ class Config:
         """Bytes of a new connection's window."""
         return min(self.connection_window_initial, self.connection_window)
 
+    def replace(self, **changes: Any) -> Config:
+        """A copy with some fields changed; raises `ConfigError` for an unknown name or a bad value."""
+        unknown = changes.keys() - {field.name for field in fields(self)}
+        if unknown:
             raise ConfigError(f"no such setting: {', '.join(sorted(unknown))}")
         return replace(self, **changes)
 
@@ -163,18 +167,19 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("idle_timeout", 0, 86400),
     ("keep_alive", 0, 86400),
     ("close_timeout", 0, 3600),
+    ("stall_timeout", 0, 30 * 86400),
     ("max_ack_delay", 0, 16),
     ("max_message_size", 1, 1 << 30),
     ("send_buffer", 4 * KIB, 1 << 30),
     ("stream_window", 4 * KIB, 1 << 30),
     ("connection_window", 4 * KIB, 1 << 32),
+    ("stream_window_initial", 4 * KIB, 1 << 30),
+    ("connection_window_initial", 4 * KIB, 1 << 32),
     ("max_streams", 0, 1 << 20),
     ("max_datagrams", 1, 1 << 20),
     ("max_connections", 1, 1 << 24),
     ("max_half_open", 1, 1 << 20),
     ("accept_backlog", 1, 1 << 20),
-    ("stream_window_initial", 4 * KIB, 1 << 30),
-    ("connection_window_initial", 4 * KIB, 1 << 32),
     ("cookie_threshold", 0, 1 << 30),
     ("receive_slots", 1, 4096),
     ("send_slots", 1, 4096),
