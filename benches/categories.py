@@ -111,8 +111,8 @@ MODULES = {
     },
     **{
         f"aio/{name}": DRIVER
-        for name in ("__init__", "address", "buffers", "channel", "connection", "driver", "endpoint", "failing",
-                     "stream", "tracing", "waiting")
+        for name in ("__init__", "address", "buffers", "channel", "connection", "deadlines", "driver", "endpoint",
+                     "failing", "stream", "tracing", "waiting")
     },
 }  # fmt: skip
 """What a module does when none of the names above says otherwise. A module that is missing here is "other"."""

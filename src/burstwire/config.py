@@ -67,12 +67,19 @@ class Config:
             value of both sides counts. 0 switches it off.
         keep_alive: a quiet connection sends a PING after this time, so that NAT bindings live. 0 switches it off.
         close_timeout: how long `close()` goes on delivering what was accepted.
+        stall_timeout: how long a peer that is alive may let nothing be sent (it does not read, or ends no stream)
+            before `write`, `send` and `open_stream` give up with `PeerStalled`; noticed up to a quarter later. Long
+            enough for readers that pause; 0 switches it off.
         max_ack_delay: the longest that an acknowledgement is held back (RFC 9000 §13.2.1). It is part of the peer's
             probe timeout, so a short one repairs losses sooner; an answer mostly takes the acknowledgement along.
         max_message_size: the largest message that this side takes.
         send_buffer: bytes accepted and not yet acknowledged, for each stream; `write` and `send` wait beyond.
-        stream_window: bytes that a peer may send ahead of the reader on one stream.
-        connection_window: the same for all streams of a connection together.
+        stream_window: bytes that a peer may send ahead of the reader on one stream, at most: windows begin smaller and
+            grow while they are what holds the peer back.
+        connection_window: the same for all streams of a connection together. A quarter of it is kept for streams whose
+            windows have not grown, so that a few unread ones do not stop the others.
+        stream_window_initial: what every stream begins with (at most `stream_window`).
+        connection_window_initial: what a connection begins with (at most `connection_window`).
         max_streams: streams that the peer may have open at the same time.
         max_datagrams: unreliable datagrams queued in each direction; the oldest is dropped beyond.
         max_connections: connections of the endpoint; further handshakes are refused.
@@ -109,11 +116,14 @@ class Config:
     idle_timeout: float = 60.0
     keep_alive: float = 25.0
     close_timeout: float = 3.0
+    stall_timeout: float = 600.0
     max_ack_delay: float = 0.005
     max_message_size: int = 16 * MIB
     send_buffer: int = 4 * MIB
     stream_window: int = 4 * MIB
     connection_window: int = 8 * MIB
+    stream_window_initial: int = 256 * KIB
+    connection_window_initial: int = 1 * MIB
     max_streams: int = 128
     max_datagrams: int = 256
     max_connections: int = 100_000
@@ -162,6 +172,16 @@ class Config:
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
             raise ConfigError(f"{name} is {value!r}; it must be from {low:,} to {high:,}")
 
+    @property
+    def first_stream_window(self) -> int:
+        """Bytes of a new stream's window."""
+        return min(self.stream_window_initial, self.stream_window)
+
+    @property
+    def first_connection_window(self) -> int:
+        """Bytes of a new connection's window."""
+        return min(self.connection_window_initial, self.connection_window)
+
     def replace(self, **changes: Any) -> Config:
         """A copy with some fields changed; raises `ConfigError` for an unknown name or a bad value."""
         unknown = changes.keys() - {field.name for field in fields(self)}
@@ -182,11 +202,14 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("idle_timeout", 0, 86400),
     ("keep_alive", 0, 86400),
     ("close_timeout", 0, 3600),
+    ("stall_timeout", 0, 30 * 86400),
     ("max_ack_delay", 0, 16),
     ("max_message_size", 1, 1 << 30),
     ("send_buffer", 4 * KIB, 1 << 30),
     ("stream_window", 4 * KIB, 1 << 30),
     ("connection_window", 4 * KIB, 1 << 32),
+    ("stream_window_initial", 4 * KIB, 1 << 30),
+    ("connection_window_initial", 4 * KIB, 1 << 32),
     ("max_streams", 0, 1 << 20),
     ("max_datagrams", 1, 1 << 20),
     ("max_connections", 1, 1 << 24),

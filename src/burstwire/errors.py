@@ -17,6 +17,8 @@ The tree (indentation is inheritance)::
     │   ├── IdleTimeout             nothing was heard for the idle timeout (also a TimeoutError)
     │   ├── LocalProtocolError      this side was used against the rules; nothing was changed
     │   └── RemoteProtocolError     the peer broke the protocol (code, reason)
+    ├── PeerStalled                 the peer let nothing be sent for too long (also a TimeoutError)
+    ├── DeadlineExceeded            the `timeout` of one call was over (also a TimeoutError)
     ├── StreamError
     │   ├── StreamReset             the peer abandoned what it was sending (code)
     │   ├── StreamStopped           the peer wants no more of what we send (code)
@@ -34,6 +36,7 @@ __all__ = [
     "ConfigError",
     "ConnectionLost",
     "CryptoError",
+    "DeadlineExceeded",
     "EndpointClosed",
     "HandshakeError",
     "HandshakeRefused",
@@ -44,6 +47,7 @@ __all__ = [
     "LocallyClosed",
     "MessageTooLarge",
     "PeerClosed",
+    "PeerStalled",
     "RemoteProtocolError",
     "StreamError",
     "StreamFinished",
@@ -168,6 +172,18 @@ class RemoteProtocolError(ConnectionLost):
         super().__init__(f"the peer broke the protocol: {reason} (code {code:#x})")
         self.code = code
         self.reason = reason
+
+
+class PeerStalled(TransportError, TimeoutError):
+    """For `Config.stall_timeout` the peer, though alive, let nothing be sent: it does not read, or ends no stream.
+
+    The message names the peer and what it has not done. The stream and the connection go on; whoever gives up resets
+    the one or closes the other.
+    """
+
+
+class DeadlineExceeded(TransportError, TimeoutError):
+    """The `timeout` given to a call was over; the message says what was waited for. What was waited on goes on."""
 
 
 class StreamError(TransportError):

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Iterable, Sequence
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
+from burstwire.aio.address import show
 from burstwire.aio.buffers import byte_view
 from burstwire.aio.channel import Channel
+from burstwire.aio.deadlines import SendLine, Watch, held_up, progress, within
 from burstwire.aio.failing import ENDED, fresh
 from burstwire.aio.stream import Stream
 from burstwire.aio.waiting import WaitLine
 from burstwire.core.address import unpack_address
 from burstwire.errors import ConnectionLost, LocallyClosed, PeerClosed, TransportError
+from burstwire.proto.sending import DEFAULT_URGENCY
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -58,6 +62,7 @@ class Connection:
         "_senders",
         "_streams",
         "_waiting",
+        "_watch",
     )
 
     def __init__(self, endpoint: Endpoint, core: Protocol) -> None:
@@ -69,10 +74,11 @@ class Connection:
         self._refused = 0
         # Everything below is made when first needed: an idle connection should cost little.
         self._waiting: set[WaitLine] | None = None
-        self._senders: WaitLine | None = None
+        self._watch: Watch | None = None
+        self._senders: SendLine | None = None
         self._receivers: WaitLine | None = None
         self._datagrams: WaitLine | None = None
-        self._openers: WaitLine | None = None
+        self._openers: SendLine | None = None
         self._closers: WaitLine | None = None
         self._streams: Channel[Stream] | None = None
         core.user = self
@@ -145,14 +151,19 @@ class Connection:
 
     # messages
 
-    async def send(self, message: ReadableBuffer) -> None:
+    async def send(self, message: ReadableBuffer, *, timeout: float | None = None) -> None:
         """Send one message: reliable, in order. Any contiguous buffer will do; it may be changed afterwards.
 
         Waits while the peer is slower than this side, then takes the whole message without suspending: cancelled,
         it has sent all or nothing.
 
+        Args:
+            message: its bytes.
+            timeout: seconds; None waits as long as the peer goes on receiving (see `Config.stall_timeout`).
+
         Raises:
             MessageTooLarge: the peer takes no message of this size. ConnectionLost: the connection has ended.
+            PeerStalled, DeadlineExceeded: nothing of it was sent.
         """
         if _get_running_loop() is not self._driver.loop:
             self._endpoint._refuse_context()
@@ -165,14 +176,18 @@ class Connection:
             if self._put(data):
                 return
             if line is None:
-                line = self._senders = self._new_line()
-        await line.wait(lambda: self._put(data))
+                line = self._new_senders()
+        self._guard()
+        if timeout is None:
+            await line.wait(lambda: self._put(data))
+        else:
+            await within(timeout, line.wait(lambda: self._put(data)), self._sending, line.reason)
 
-    async def send_many(self, messages: Iterable[ReadableBuffer]) -> None:
+    async def send_many(self, messages: Iterable[ReadableBuffer], *, timeout: float | None = None) -> None:
         """Send messages in order, with nothing of other tasks in between; cheaper than one by one.
 
-        Cancelled while waiting, the first few are sent whole and the rest not at all. Raises as `send`; when one
-        is too large, none is sent.
+        Cancelled while waiting, or given up, the first few are sent whole and the rest not at all. Raises as `send`;
+        when one is too large, none is sent.
         """
         self._check()
         pending = [message if type(message) is bytes else byte_view(message) for message in messages]
@@ -189,13 +204,18 @@ class Connection:
             if attempt():
                 return
             if line is None:
-                line = self._senders = self._new_line()
-        await line.wait(attempt)
+                line = self._new_senders()
+        self._guard()
+        if timeout is None:
+            await line.wait(attempt)
+        else:
+            await within(timeout, line.wait(attempt), self._sending, line.reason)
 
-    async def recv(self) -> bytes:
+    async def recv(self, *, timeout: float | None = None) -> bytes:
         """The next message. Every complete message that arrived is handed out before the end of the connection raises.
 
-        Cancelled, it has taken nothing. Raises the subclass of `ConnectionLost` that says how the connection ended.
+        Cancelled, it has taken nothing. Raises the subclass of `ConnectionLost` that says how the connection ended, and
+        `DeadlineExceeded` after `timeout` seconds; without one it waits until the peer says something.
         """
         if _get_running_loop() is not self._driver.loop:
             self._endpoint._refuse_context()
@@ -211,9 +231,11 @@ class Connection:
                 raise fresh(self._lost)
             if line is None:
                 line = self._receivers = self._new_line()
-        return await line.wait(self._next)
+        if timeout is None:
+            return await line.wait(self._next)
+        return await within(timeout, line.wait(self._next), self._receiving)
 
-    async def recv_many(self, limit: int = BATCH) -> list[bytes]:
+    async def recv_many(self, limit: int = BATCH, *, timeout: float | None = None) -> list[bytes]:
         """The messages that are there, at least one and at most `limit`. Waits and raises as `recv`."""
         self._check()
         if limit < 1:
@@ -230,7 +252,9 @@ class Connection:
 
         if self._receivers is None:
             self._receivers = self._new_line()
-        return await self._receivers.until(attempt)
+        if timeout is None:
+            return await self._receivers.until(attempt)
+        return await within(timeout, self._receivers.until(attempt), self._receiving)
 
     def __aiter__(self) -> Connection:
         return self
@@ -267,6 +291,16 @@ class Connection:
             raise fresh(self._lost)
         return message
 
+    @property
+    def message_priority(self) -> int:
+        """As `Stream.priority`, for this side's messages: 3 unless set, so that they and streams share equally."""
+        return self._core.streams.messages.priority
+
+    @message_priority.setter
+    def message_priority(self, priority: int) -> None:
+        self._check()
+        self._core.streams.messages.priority = priority
+
     # datagrams
 
     def send_datagram(self, data: ReadableBuffer) -> None:
@@ -284,8 +318,8 @@ class Connection:
             raise fresh(error) from error.__cause__
         self._driver.touch()
 
-    async def recv_datagram(self) -> bytes:
-        """The next datagram; cancelled, it has taken nothing. Raises as `recv`."""
+    async def recv_datagram(self, *, timeout: float | None = None) -> bytes:
+        """The next datagram; cancelled, it has taken nothing. Waits and raises as `recv`."""
         self._check()
 
         def attempt() -> bytes | None:
@@ -296,14 +330,23 @@ class Connection:
 
         if self._datagrams is None:
             self._datagrams = self._new_line()
-        return await self._datagrams.until(attempt)
+        if timeout is None:
+            return await self._datagrams.until(attempt)
+        return await within(timeout, self._datagrams.until(attempt), self._receiving)
 
     # streams
 
-    async def open_stream(self) -> Stream:
+    async def open_stream(self, *, priority: int = DEFAULT_URGENCY, timeout: float | None = None) -> Stream:
         """Open a stream; waits while the peer allows no more. The peer learns of it with the first bytes.
 
-        Cancelled, it has opened none. Raises `ConnectionLost`.
+        Cancelled, it has opened none.
+
+        Args:
+            priority: `Stream.priority` from the start.
+            timeout: seconds; None waits as long as the peer goes on ending streams (see `Config.stall_timeout`).
+
+        Raises:
+            ConnectionLost, PeerStalled, DeadlineExceeded. ValueError: there is no such priority.
         """
         self._check()
 
@@ -311,7 +354,7 @@ class Connection:
             if self._lost is not None:
                 raise fresh(self._lost)
             try:
-                core = self._core.open_stream()
+                core = self._core.open_stream(priority)
             except ENDED as error:
                 raise fresh(error) from error.__cause__
             if core is None:
@@ -319,9 +362,17 @@ class Connection:
                 return None
             return Stream(self, core)
 
-        if self._openers is None:
-            self._openers = self._new_line()
-        return await self._openers.until(attempt)
+        line = self._openers
+        if not line:
+            stream = attempt()
+            if stream is not None:
+                return stream
+            if line is None:
+                line = self._new_openers()
+        self._guard()
+        if timeout is None:
+            return await line.wait(attempt, again=True)
+        return await within(timeout, line.wait(attempt, again=True), self._opening, line.reason)
 
     def incoming_streams(self) -> AsyncIterator[Stream]:
         """The streams that the peer opens, each to exactly one of those who iterate.
@@ -365,13 +416,17 @@ class Connection:
         finally:
             handle.cancel()
 
-    async def wait_closed(self) -> TransportError:
-        """Wait until the connection has ended; returns how: what everything else on it raises from then on."""
+    async def wait_closed(self, *, timeout: float | None = None) -> TransportError:
+        """Wait until the connection has ended; returns how: what everything else on it raises from then on.
+
+        Raises `DeadlineExceeded` after `timeout` seconds; without one it waits as long as the connection lives.
+        """
         self._check()
         if self._lost is None:
             if self._closers is None:
                 self._closers = self._new_line()
-            return await self._closers.until(lambda: self._lost)
+            ended = self._closers.until(lambda: self._lost)
+            return await ended if timeout is None else await within(timeout, ended, lambda: "the end of " + repr(self))
         return self._lost
 
     def _give_up(self, code: int, reason: str) -> None:
@@ -405,10 +460,53 @@ class Connection:
         """The application took something, so that the peer may be owed credit: soon is early enough."""
         self._driver.touch_soon()
 
-    def _new_line(self) -> WaitLine:
+    def _lines(self) -> set[WaitLine]:
+        """The lines in which anybody waits."""
         if self._waiting is None:
             self._waiting = set()
-        return WaitLine(self._waiting)
+        return self._waiting
+
+    def _new_line(self) -> WaitLine:
+        return WaitLine(self._lines())
+
+    def _new_senders(self) -> SendLine:
+        half, flow = self._core.streams.messages.sending, self._core.flow
+        line = self._senders = SendLine(self._lines(), partial(progress, half, flow), partial(held_up, half, flow))
+        return line
+
+    def _new_openers(self) -> SendLine:
+        streams = self._core.streams
+
+        def reason() -> str:
+            return f"the peer allows {streams.peer_limit:,} streams in all, and those of them that are open do not end"
+
+        line = self._openers = SendLine(self._lines(), lambda: streams.peer_limit, reason)
+        return line
+
+    def _guard(self) -> None:
+        """Somebody is about to wait for the peer to let this side send."""
+        watch = self._watch
+        if watch is None:
+            seconds = self._endpoint.config.stall_timeout
+            if not seconds:
+                return
+            watch = self._watch = Watch(self._endpoint._loop, seconds, self._lines(), self._peer_words)
+        if not watch.active:
+            watch.start()
+
+    # what is waited for, in words
+
+    def _peer_words(self) -> str:
+        return f"{self.peer_key} at {show(*self.peer_address)}"
+
+    def _sending(self) -> str:
+        return f"send to {self._peer_words()}"
+
+    def _receiving(self) -> str:
+        return f"receiving from {self._peer_words()}"
+
+    def _opening(self) -> str:
+        return f"open_stream to {self._peer_words()}"
 
     # events
 
@@ -449,6 +547,8 @@ class Connection:
         if self._lost is not None:
             return
         self._lost = error
+        if self._watch is not None:
+            self._watch.stop()
         if self._streams is not None:
             self._streams.close(None if _ended_well(error) else error)
         for line in tuple(self._waiting or ()):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, NoReturn
 
 from burstwire.aio.buffers import byte_view, writable_view
+from burstwire.aio.deadlines import SendLine, held_up, progress, within
 from burstwire.aio.failing import ENDED, fresh
 from burstwire.errors import StreamError
 
@@ -43,7 +45,7 @@ class Stream:
         self._connection = connection
         self._core = core
         self._readers: WaitLine | None = None
-        self._writers: WaitLine | None = None
+        self._writers: SendLine | None = None
         core.user = self
 
     def __repr__(self) -> str:
@@ -66,17 +68,36 @@ class Stream:
         """Whether everything that the peer sent was read, its end included."""
         return self._core.at_end
 
+    @property
+    def priority(self) -> int:
+        """Which streams of this side are sent first: from 0 to 7, lower ones first, 3 unless set. Set it at any time.
+
+        A stream sends only while no stream with a lower number has anything to send; equal ones share by bytes. It says
+        nothing to the peer, which sets the order of what it sends itself. Setting raises ValueError out of range.
+        """
+        return self._core.priority
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        self._connection._check()
+        self._core.priority = priority
+
     # sending
 
-    async def write(self, data: ReadableBuffer) -> None:
+    async def write(self, data: ReadableBuffer, *, timeout: float | None = None) -> None:
         """Send bytes; waits until all of them are accepted into the bounded send buffer.
 
         Any contiguous buffer will do, of any item type; it may be changed once this returns. Cancelled while
         waiting, what was accepted so far is sent and the rest is not: who cancels a write usually resets the stream.
 
+        Args:
+            data: the bytes.
+            timeout: seconds; None waits as long as the peer goes on reading (see `Config.stall_timeout`).
+
         Raises:
             StreamStopped: the peer wants no more. StreamFinished: after `finish` or `reset`.
-            ConnectionLost: the connection has ended; part may have been delivered.
+            PeerStalled, DeadlineExceeded: as cancelled. ConnectionLost: the connection has ended; part may have been
+            delivered.
         """
         connection = self._connection
         connection._check()
@@ -88,28 +109,41 @@ class Stream:
                 return
             rest = rest[taken:]
             if line is None:
-                line = self._writers = connection._new_line()
+                line = self._new_writers()
 
         def attempt() -> bool | None:
             nonlocal rest
             rest = rest[self._write(rest) :]
             return None if rest else True
 
-        await line.wait(attempt, again=True)
+        connection._guard()
+        if timeout is None:
+            await line.wait(attempt, again=True)
+        else:
+            size = memoryview(data).nbytes
 
-    async def finish(self) -> None:
+            def action() -> str:
+                return f"write of {size:,} bytes ({size - len(rest):,} accepted) to {self._words()}"
+
+            await within(timeout, line.wait(attempt, again=True), action, line.reason)
+
+    async def finish(self, *, timeout: float | None = None) -> None:
         """End this direction after what was written; the other direction goes on.
 
         Returns as soon as the end is accepted (after writes of other tasks that wait); like the data before it, it is
         delivered in the background, and closing the connection waits for that. Twice is once.
 
-        Raises `StreamStopped`, `StreamFinished` (after `reset`) or `ConnectionLost`.
+        Raises `StreamStopped`, `StreamFinished` (after `reset`), `ConnectionLost`, and, where it waits for writes,
+        `PeerStalled` or, after `timeout` seconds, `DeadlineExceeded`.
         """
         self._connection._check()
-        if self._writers:
-            await self._writers.until(self._finish)
-        else:
+        line = self._writers
+        if not line:
             self._finish()
+        elif timeout is None:
+            await line.until(self._finish)
+        else:
+            await within(timeout, line.until(self._finish), lambda: f"finish of {self._words()}", line.reason)
 
     def reset(self, code: int = 0) -> None:
         """Abandon this direction: what is not delivered yet may never be; the peer's reader gets `StreamReset(code)`.
@@ -141,14 +175,18 @@ class Stream:
 
     # receiving
 
-    async def read(self, n: int) -> bytes:
+    async def read(self, n: int, *, timeout: float | None = None) -> bytes:
         """Up to `n` bytes, as soon as there are any; ``b""`` once the peer has finished and everything was read.
 
         Cancelled, it has taken nothing.
 
+        Args:
+            n: bytes at most.
+            timeout: seconds; None waits until the peer says something or the connection ends.
+
         Raises:
             StreamReset: the peer abandoned the stream. ConnectionLost: the connection ended before the stream did;
-            what had arrived is read first. ValueError: `n` is negative.
+            what had arrived is read first. DeadlineExceeded: nothing came in time. ValueError: `n` is negative.
         """
         self._connection._check()
         if n <= 0:
@@ -162,9 +200,11 @@ class Stream:
                 return data
             if line is None:
                 line = self._readers = self._connection._new_line()
-        return await line.wait(lambda: self._read(n))
+        if timeout is None:
+            return await line.wait(lambda: self._read(n))
+        return await within(timeout, line.wait(lambda: self._read(n)), self._reading)
 
-    async def readinto(self, buffer: WriteableBuffer) -> int:
+    async def readinto(self, buffer: WriteableBuffer, *, timeout: float | None = None) -> int:
         """Fill the front of `buffer` with what is there, waiting for at least one byte; returns how many.
 
         0 once the peer has finished and everything was read (or for an empty buffer). Raises as `read`, and TypeError
@@ -181,7 +221,9 @@ class Stream:
                 return n
             if line is None:
                 line = self._readers = self._connection._new_line()
-        return await line.wait(lambda: self._readinto(view))
+        if timeout is None:
+            return await line.wait(lambda: self._readinto(view))
+        return await within(timeout, line.wait(lambda: self._readinto(view)), self._reading)
 
     def stop(self, code: int = 0) -> None:
         """Want no more of this stream: what is unread is dropped, and the peer's writer gets `StreamStopped(code)`.
@@ -240,6 +282,19 @@ class Stream:
                 self._core.read(1)  # so that the protocol knows that the end was seen
         else:
             self.stop()
+
+    def _words(self) -> str:
+        return f"stream {self._core.id} of the connection with {self._connection._peer_words()}"
+
+    def _reading(self) -> str:
+        return f"read of {self._words()}"
+
+    def _new_writers(self) -> SendLine:
+        connection = self._connection
+        half, flow = self._core.sending, connection._core.flow
+        line = SendLine(connection._lines(), partial(progress, half, flow), partial(held_up, half, flow))
+        self._writers = line
+        return line
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Stream cannot be pickled or copied: it belongs to the event loop that made it")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from copy import copy
 from typing import TypeVar
 
 __all__ = ["WaitLine"]
@@ -41,6 +42,12 @@ class WaitLine:
         """Let the first of the line try again; nothing happens when nobody waits."""
         if self._line and not self._line[0].done():
             self._line[0].set_result(None)
+
+    def fail(self, error: Exception) -> None:
+        """Have everybody who waits leave with a copy of `error`."""
+        for future in self._line:
+            if not future.done():
+                future.set_exception(copy(error))
 
     async def until(self, attempt: Callable[[], T | None]) -> T:
         """Wait for one's turn and for `attempt` to return something other than None, and return that.

@@ -9,6 +9,7 @@ How it ends, and what it does by the clock, is `lifetime.py`; what the applicati
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +31,9 @@ from burstwire.proto.mtu import MtuDiscovery
 from burstwire.proto.outbound import Outbound
 from burstwire.proto.path import Paths
 from burstwire.proto.recovery import Recovery
-from burstwire.proto.sending import SendHalf
+from burstwire.proto.sending import DEFAULT_URGENCY, SendHalf
 from burstwire.proto.stream_table import StreamTable
-from burstwire.proto.streams import Stream
+from burstwire.proto.streams import Stream, check_priority
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode, WireError
 from burstwire.wire.header import DATA_OVERHEAD
@@ -155,6 +156,7 @@ class Connection(Lifetime, MessageCalls):
         self.writer = MessageWriter(self.streams.messages, peer.max_message_size)
         self.reader = MessageReader(self.streams.messages, config.max_message_size)
         self.sendable: list[SendHalf] = []  # mostly one: an empty deque takes 600 bytes of every connection
+        """The sending order: by urgency, then by turn; see `wants_to_send`."""
         self.control: dict[Item, None] = {}
         """Control frames to be sent, in order; each is written with the values of the moment."""
         self.datagrams = Datagrams(config.max_datagrams)
@@ -228,10 +230,14 @@ class Connection(Lifetime, MessageCalls):
         incoming = self.datagrams.incoming
         return incoming.popleft() if incoming else None
 
-    def open_stream(self) -> Stream | None:
+    def open_stream(self, priority: int = DEFAULT_URGENCY) -> Stream | None:
         """A new stream, or None when the peer allows no more now (`StreamsAvailable` follows)."""
         self._check_open()
-        return self.streams.add()
+        check_priority(priority)
+        stream = self.streams.add()
+        if stream is not None:
+            stream.sending.urgency = priority
+        return stream
 
     def set_congestion(self, name: str, now: float) -> None:
         """Sends by another congestion controller from now on, a fresh one; round-trip time and what is in flight stay.
@@ -254,11 +260,36 @@ class Connection(Lifetime, MessageCalls):
     # the streams' calls
 
     def wants_to_send(self, half: SendHalf) -> None:
-        """Puts a half into the sending order."""
+        """Puts a half into the sending order.
+
+        The more urgent go first (RFC 9218 §4.1). Of equal ones each has its turn, in the order in which they came; but
+        what was lost goes before what is new.
+        """
         if not half.queued:
             half.queued = True
-            self.sendable.append(half)
+            queue = self.sendable
+            if not queue or (queue[-1].urgency <= half.urgency and not half.resend.total):
+                queue.append(half)
+            else:
+                self._enqueue(half)
+        elif half.resend.total:
+            self._advance(half)
         self._wake(self)
+
+    def turn_over(self, half: SendHalf) -> None:
+        """A half that stands in the sending order has sent what one turn gives: back behind its equals."""
+        queue = self.sendable
+        if queue and (queue[-1].urgency > half.urgency or half.resend.total):
+            self._enqueue(half)
+        else:
+            queue.append(half)
+
+    def set_urgency(self, half: SendHalf, urgency: int) -> None:
+        """Gives a half another place in the sending order."""
+        half.urgency = urgency
+        if half in self.sendable:
+            self.sendable.remove(half)
+            self._enqueue(half)
 
     def wake(self) -> None:
         """Has the endpoint ask for packets."""
@@ -408,6 +439,17 @@ class Connection(Lifetime, MessageCalls):
             self.acks.due = True
         self._wake(self)
 
+    def _enqueue(self, half: SendHalf) -> None:
+        find = bisect_left if half.resend.total else bisect_right
+        self.sendable.insert(find(self.sendable, half.urgency, key=_urgency), half)
+
+    def _advance(self, half: SendHalf) -> None:
+        """To the front of its equals, because something of it was lost."""
+        queue = self.sendable
+        if queue and queue[0] is not half and half in queue:
+            queue.remove(half)
+            self._enqueue(half)
+
     def _read_to_the_end(self, stream: Stream) -> None:
         """Whoever read all bytes up to the end need not ask for the end, too, before the stream's place is free."""
         half = stream.receiving
@@ -418,3 +460,7 @@ class Connection(Lifetime, MessageCalls):
     def _check_open(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+def _urgency(half: SendHalf) -> int:
+    return half.urgency

@@ -56,12 +56,12 @@ def lost(connection: Connection, item: Item, now: float) -> None:
         connection.ask(item)
 
 
-def encode(connection: Connection, item: Item) -> bytes:
+def encode(connection: Connection, item: Item, now: float) -> bytes:
     """A control frame with the values of this moment; b"" when it has become pointless."""
     kind = item[0]
     streams, flow = connection.streams, connection.flow
     if kind == f.MAX_DATA:
-        return f.encode_max_data(flow.renew())
+        return f.encode_max_data(flow.renew(now))
     if kind == f.MAX_STREAMS_BIDI:
         return f.encode_max_streams(streams.local_limit)
     if kind == f.CONFIRM:
@@ -78,7 +78,7 @@ def encode(connection: Connection, item: Item) -> bytes:
     if stream is None:
         return b""
     if kind == f.MAX_STREAM_DATA:
-        return f.encode_max_stream_data(stream.id, flow.renew_stream(stream))
+        return f.encode_max_stream_data(stream.id, flow.renew_stream(stream, now))
     if kind == f.RESET_STREAM:
         return f.encode_reset_stream(stream.id, stream.sending.reset_code or 0, stream.sending.sent)
     if kind == f.STOP_SENDING:

@@ -13,7 +13,7 @@ from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto import control
 from burstwire.proto.control import Item
 from burstwire.proto.mtu import PAIR, PROBE
-from burstwire.proto.outbox import Outbox
+from burstwire.proto.outbox import MAX_SEGMENTS, MAX_TRAIN, Outbox
 from burstwire.proto.recovery import SHORT_PATH
 from burstwire.proto.sent import SentRecord
 from burstwire.wire import frames as f
@@ -47,6 +47,12 @@ LONGEST_ACK_DELAY = 0.025
 
 LENGTH_ROOM = 4
 """Bytes kept for a STREAM frame's length."""
+
+TURNS_IN_WINDOW = 8
+"""A stream's turn is at most this part of the congestion window: on a slow path a train may be seconds."""
+
+REST_OVERHEAD = 24
+"""Bytes that a rest takes of its packet beside its own, at most: the frame's header."""
 
 Piece = tuple["SendHalf", int, int]
 """A range of a stream in a mixed packet: its half, offset and bytes."""
@@ -208,10 +214,11 @@ class Outbound:
         return self._datagrams_turn
 
     def _runs(self, now: float, outbox: Outbox, allowed: int, held: int, tails: list[SendHalf]) -> tuple[int, bool]:
-        """Full packets of streams: a flight of a single one, of several a train each in turn (deficit round robin).
+        """Full packets of streams, the most urgent first: a flight of a single one, of several as much each in turn
+        (deficit round robin; the quantum is a train, or less where that would be much of the window).
 
-        `held` of the `allowed` bytes are not used, and one packet's as soon as a stream has less than a packet to
-        send. Returns what is left of `allowed`, and whether the outbox is full.
+        `held` of the `allowed` bytes are not used, and as soon as streams have less than a packet to send, as many
+        packets' as that takes. Returns what is left of `allowed`, and whether the outbox is full.
         """
         connection = self.connection
         recovery = connection.recovery
@@ -220,6 +227,7 @@ class Outbound:
         chunk = mtu - RUN_OVERHEAD
         path = connection.path
         mark = connection.ecn.mark
+        rests = 0
         while queue and allowed - held >= mtu:
             half = queue[0]
             low, high = half.next_range(connection.flow.allowance)
@@ -227,9 +235,16 @@ class Outbound:
             if count <= 0 or half.reset_code is not None:
                 del queue[0]
                 tails.append(half)
-                held = mtu
+                half.turn = 0
+                rests += high - low + REST_OVERHEAD
+                held = max(held, mtu * (1 + rests // mtu))
                 continue
-            room = outbox.run_room(path, mtu, mark) if len(queue) > 1 else outbox.flight_room(path, mtu, mark)
+            alone = len(queue) == 1 or queue[1].urgency > half.urgency
+            if alone:
+                room = outbox.flight_room(path, mtu, mark)
+            else:
+                quantum = recovery.controller.window // TURNS_IN_WINDOW // mtu or 1
+                room = min(outbox.run_room(path, mtu, mark), max(1, quantum - half.turn))
             if room <= 0:
                 return allowed, True
             first, count = self._numbers(min(count, room, (allowed - held) // mtu))
@@ -247,7 +262,12 @@ class Outbound:
             self.packets += count
             self.size += count * mtu
             allowed -= count * mtu
-            queue.append(queue.pop(0))
+            if not alone and not half.resend.total:  # what was lost goes before what is new
+                half.turn += count
+                if half.turn >= min(quantum, MAX_SEGMENTS, MAX_TRAIN // mtu):
+                    half.turn = 0
+                    del queue[0]
+                    connection.turn_over(half)
         return allowed, False
 
     def _mixed(self, now: float, outbox: Outbox, allowed: int, tails: list[SendHalf], full: bool) -> tuple[int, bool]:
@@ -282,7 +302,7 @@ class Outbound:
             piece: Piece | None = None
             if may_elicit:
                 if connection.control:
-                    room = self._add_control(parts, items, room)
+                    room = self._add_control(parts, items, room, now)
                 if connection.datagrams.outgoing:
                     room = self._add_datagrams(parts, items, room)
                 if waiting:
@@ -308,8 +328,8 @@ class Outbound:
                 recovery.sent(record)
                 connection.sent_eliciting(now)
                 allowed -= size
-        if waiting:
-            connection.sendable.extend(waiting)
+        for half in waiting:
+            connection.turn_over(half)
         return allowed, full
 
     def _acknowledge(self, now: float, outbox: Outbox) -> bool:
@@ -380,11 +400,11 @@ class Outbound:
             self.size += outbox.packet(path, 0, aead, connection.remote_cid, first, frame + padding)
             self.packets += 1
 
-    def _add_control(self, parts: list[bytes], items: list[Item], room: int) -> int:
+    def _add_control(self, parts: list[bytes], items: list[Item], room: int, now: float) -> int:
         connection = self.connection
         waiting = connection.control
         for item in list(waiting):
-            frame = control.encode(connection, item)
+            frame = control.encode(connection, item, now)
             if len(frame) > room:
                 break
             del waiting[item]

@@ -14,6 +14,7 @@ connection has been quiet.
 
 from __future__ import annotations
 
+from math import inf
 from typing import TYPE_CHECKING
 
 from burstwire.core.ring import StreamRing
@@ -34,7 +35,7 @@ class RecvHalf:
 
     Args:
         stream: the stream it belongs to.
-        window: bytes that the peer may be ahead of the reader.
+        window: bytes that the peer may be ahead of the reader, at first; `flow.py` has it grow.
     """
 
     __slots__ = (
@@ -50,6 +51,8 @@ class RecvHalf:
         "reset_code",
         "stop_code",
         "stream",
+        "tuned_at",
+        "tuned_bytes",
         "window",
     )
 
@@ -61,6 +64,9 @@ class RecvHalf:
         self.ready = 0
         self.highest = 0
         self.max_data = window
+        self.tuned_at = -inf
+        """When `window` was judged last, and `tuned_bytes`: what had been read by then (`flow.py`)."""
+        self.tuned_bytes = 0
         self.parts = RangeSet()
         self.final_size: int | None = None
         self.reset_code: int | None = None

@@ -22,7 +22,10 @@ from burstwire.proto.ranges import RangeSet
 if TYPE_CHECKING:
     from burstwire.proto.streams import Stream
 
-__all__ = ["SendHalf"]
+__all__ = ["DEFAULT_URGENCY", "SendHalf"]
+
+DEFAULT_URGENCY = 3
+"""RFC 9218 §4.1: of 0 to 7, lower ones first."""
 
 FIRST_RING = 1024
 """Bytes of a ring that was just made: thousands of connections that exchange a small message now and then have two."""
@@ -56,6 +59,8 @@ class SendHalf:
         "stream",
         "stream_id",
         "told_blocked",
+        "turn",
+        "urgency",
         "wants_room",
         "written",
     )
@@ -84,6 +89,9 @@ class SendHalf:
         self.told_blocked = -1
         self.queued = False
         """Whether the stream stands in the connection's sending order."""
+        self.urgency = DEFAULT_URGENCY
+        self.turn = 0
+        """Full packets sent in the current turn among equals."""
 
     # getters
 

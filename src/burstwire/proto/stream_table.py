@@ -28,6 +28,7 @@ class StreamTable:
         open: by id.
         messages: stream 0.
         local_limit: how many streams the peer may open in all (MAX_STREAMS as last raised).
+        peer_limit: how many this side may open in all.
         waiting: whether the application wants a stream and the peer's limit forbids it.
     """
 
@@ -36,10 +37,10 @@ class StreamTable:
         "_connection",
         "_opened_by_peer",
         "_opened_here",
-        "_peer_limit",
         "local_limit",
         "messages",
         "open",
+        "peer_limit",
         "waiting",
     )
 
@@ -49,7 +50,7 @@ class StreamTable:
         self._opened_here = 0
         self._opened_by_peer = 0
         self._closed_by_peer = 0
-        self._peer_limit = connection.peer_parameters.initial_max_streams_bidi
+        self.peer_limit = connection.peer_parameters.initial_max_streams_bidi
         self.local_limit = connection.config.max_streams
         self.waiting = False
         self.messages = self._make(MESSAGE_STREAM, here=connection.is_initiator)
@@ -63,10 +64,10 @@ class StreamTable:
     def add(self) -> Stream | None:
         """A new stream of this side, or None when the peer allows no more now."""
         connection = self._connection
-        if self._opened_here >= self._peer_limit:
+        if self._opened_here >= self.peer_limit:
             if not self.waiting:
                 self.waiting = True
-                connection.ask((STREAMS_BLOCKED_BIDI, self._peer_limit))
+                connection.ask((STREAMS_BLOCKED_BIDI, self.peer_limit))
             return None
         self._opened_here += 1
         number = self._opened_here if connection.is_initiator else self._opened_here - 1
@@ -106,8 +107,8 @@ class StreamTable:
 
     def allow(self, limit: int) -> None:
         """MAX_STREAMS."""
-        if limit > self._peer_limit:
-            self._peer_limit = limit
+        if limit > self.peer_limit:
+            self.peer_limit = limit
             if self.waiting:
                 self.waiting = False
                 self._connection.emit(StreamsAvailable(self._connection))
@@ -120,6 +121,7 @@ class StreamTable:
             return
         del self.open[stream.id]
         connection = self._connection
+        connection.flow.retired(stream.receiving)
         if bool(stream.id & 1) == connection.is_initiator:
             self._closed_by_peer += 1
             allowed = connection.config.max_streams
@@ -138,7 +140,7 @@ class StreamTable:
             connection,
             stream_id,
             send_buffer=config.send_buffer,
-            window=config.stream_window,
+            window=config.first_stream_window,
             max_data=peer.initial_max_stream_data_bidi_remote if here else peer.initial_max_stream_data_bidi_local,
         )
         self.open[stream_id] = stream

@@ -11,10 +11,20 @@ from burstwire.proto.sending import SendHalf
 if TYPE_CHECKING:
     from burstwire.proto.connection import Connection
 
-__all__ = ["MESSAGE_STREAM", "Stream"]
+__all__ = ["LOWEST_PRIORITY", "MESSAGE_STREAM", "Stream", "check_priority"]
 
 MESSAGE_STREAM = 0
 """The stream that carries the messages; it is open from the start and outside MAX_STREAMS."""
+
+
+LOWEST_PRIORITY = 7
+"""RFC 9218 §4.1."""
+
+
+def check_priority(priority: int) -> None:
+    """Raises ValueError unless it is one of RFC 9218 §4.1."""
+    if isinstance(priority, bool) or not isinstance(priority, int) or not 0 <= priority <= LOWEST_PRIORITY:
+        raise ValueError(f"priority is {priority!r}; it must be from 0 (first) to {LOWEST_PRIORITY} (last)")
 
 
 class Stream:
@@ -62,7 +72,17 @@ class Stream:
         """Bytes that `write` would take at once."""
         return self.sending.room
 
+    @property
+    def priority(self) -> int:
+        """Which streams of this side are sent first, from 0 to 7, 3 unless set; see docs/protocol.md."""
+        return self.sending.urgency
+
     # mutators
+
+    @priority.setter
+    def priority(self, priority: int) -> None:
+        check_priority(priority)
+        self.connection.set_urgency(self.sending, priority)
 
     def write(self, data: memoryview) -> int:
         """Accepts bytes to be sent.
