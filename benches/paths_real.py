@@ -1,6 +1,6 @@
 """burstwire on shaped links between network namespaces: beside the kernel's TCP, alone, lossy, narrow, and moving.
 
-    python -m benches.paths_real                      all sections, about eight minutes
+    python -m benches.paths_real                      all sections, about twenty minutes
     python -m benches.paths_real --section beside     one of them; may be given several times
 
 Each flow is two processes, the link is one more (benches/shaped/link.c). What is to be reached is printed as "holds" or
@@ -459,7 +459,7 @@ def main() -> int:
         prog="python -m benches.paths_real", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--section", action="append", choices=tuple(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="one short round of everything, less than two minutes")
+    parser.add_argument("--quick", action="store_true", help="one short round of everything, about two minutes")
     parser.add_argument("--rounds", type=int, help="instead of 3")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench" / "paths-real", help="for the report")
     options = parser.parse_args()
