@@ -1,6 +1,6 @@
 """burstwire on shaped links between network namespaces: beside the kernel's TCP, alone, lossy, narrow, and moving.
 
-    python -m benches.paths_real                      all sections, about eight minutes
+    python -m benches.paths_real                      all sections, about twenty minutes
     python -m benches.paths_real --section beside     one of them; may be given several times
 
 Each flow is two processes, the link is one more (benches/shaped/link.c). What is to be reached is printed as "holds" or
@@ -61,13 +61,17 @@ class Amounts:
     outage: float
 
 
-FULL = Amounts(rounds=3, seconds=50, warm=10, alone_seconds=25, outage=30)
+FULL = Amounts(rounds=3, seconds=40, warm=10, alone_seconds=25, outage=30)
 QUICK = Amounts(rounds=1, seconds=6, warm=3, alone_seconds=6, outage=2)
 
 
 def _controllers() -> list[str]:
     """Those that are meant to hold their own beside others."""
     return [name for name in ("cubic", "bbr") if name in CONGESTION_CONTROLLERS]
+
+
+def _name(kind: str, controller: str) -> str:
+    return f"{'burstwire' if kind == 'ours' else 'kernel TCP'} {controller}"
 
 
 def _at(samples: Samples, when: float) -> float:
@@ -150,26 +154,31 @@ def beside(report: Report, amounts: Amounts) -> None:
     """A connection and a kernel TCP (CUBIC) connection on the same link."""
     table = Table(
         "Beside a kernel TCP (CUBIC) on one link",
-        ["congestion control", "burstwire, Mbit/s", "TCP, Mbit/s", "share, %", "lowest", "highest", "link use, %",
+        ["flow", "its Mbit/s", "TCP, Mbit/s", "share, %", "lowest", "highest", "link use, %",
          "queue, ms", "dropped, %", "to reach", "reached"],
         name="paths-real-beside",
     )  # fmt: skip
-    for controller in _controllers():
+    for kind, controller, other in (
+        *(("ours", name, "cubic") for name in _controllers()),
+        ("ours", "cubic", "cubic-paced"),
+        ("tcp", "cubic", "cubic"),
+    ):
         rounds = []
+        name = f"{_name(kind, controller)}{', TCP paced' if other != 'cubic' else ''}"
         for _ in range(amounts.rounds):
-            rounds.append(_steady([("ours", controller), ("tcp", "cubic")], WIDE, amounts.seconds, amounts.warm))
-            say(f"beside: {controller}: {' '.join(f'{rate / 1e6:.1f}' for rate in rounds[-1].rates)} Mbit/s")
+            rounds.append(_steady([(kind, controller), ("tcp", other)], WIDE, amounts.seconds, amounts.warm))
+            say(f"beside: {name}: {' '.join(f'{rate / 1e6:.1f}' for rate in rounds[-1].rates)} Mbit/s")
         shares = [100 * each.rates[0] / sum(each.rates) for each in rounds]
         share = median(shares)
-        judged = controller == "cubic"
+        judged = (kind, controller, other) == ("ours", "cubic", "cubic")
         holds = 100 / 3 <= share <= 200 / 3
         table.add(
-            f"burstwire {controller}", *(median(each.rates[flow] for each in rounds) / 1e6 for flow in (0, 1)),
+            name, *(median(each.rates[flow] for each in rounds) / 1e6 for flow in (0, 1)),
             share, min(shares), max(shares), *_link_cells(rounds),
             "33–67 %" if judged else "–", ("yes" if holds else "NO") if judged else "–",
         )  # fmt: skip
-        report.figure(f"paths-real/beside/{controller}", shares, "% of both")
-        report.raw[f"paths_real_beside_{controller}"] = [
+        report.figure(f"paths-real/beside/{name}", shares, "% of both")
+        report.raw[f"paths_real_beside_{kind}_{controller}_{other}"] = [
             [each.rates, each.use, each.sent, each.samples] for each in rounds
         ]
         if judged:
@@ -178,6 +187,8 @@ def beside(report: Report, amounts: Amounts) -> None:
         f"one link of {WIDE_WORDS}; both begin together; {amounts.seconds:g} s, of which the first {amounts.warm:g} do"
         f" not count; medians of {amounts.rounds} rounds",
         "Mbit/s of application bytes that arrived; link use of IP bytes that left the queue",
+        "the last row says what a kernel TCP takes beside one that is the same; TCP paced: as it is under the queueing"
+        " discipline fq, instead of in bursts of a millisecond",
         f"the link's process was late by {1e6 * max(each.late for each in rounds):.0f} µs a packet on average",
     ]
     report.add(table)
@@ -207,7 +218,7 @@ def alone(report: Report, amounts: Amounts) -> None:
                 _steady([(kind, controller)], shape, amounts.alone_seconds, min(amounts.warm, 5))
                 for _ in range(amounts.rounds)
             ]
-            name = f"{'burstwire' if kind == 'ours' else 'kernel TCP'} {controller}"
+            name = _name(kind, controller)
             rates = [each.rates[0] / 1e6 for each in rounds]
             cells = _link_cells(rounds)
             judged = kind == "ours" and (not loss or controller == "bbr")
@@ -248,7 +259,7 @@ def transfer(report: Report, amounts: Amounts) -> None:
                 seconds.append(got["ended"] - sent["started"])
                 lost.append(sent.get("stats", {}).get("packets_lost", 0))
                 expired.append(sent.get("stats", {}).get("pto_expired", 0))
-            name = f"{'burstwire' if kind == 'ours' else 'kernel TCP'} {controller}"
+            name = _name(kind, controller)
             holds = max(seconds) <= limit
             ours = kind == "ours"
             say(f"transfer: {name} at {100 * loss:g} %: {' '.join(f'{value:.2f}' for value in seconds)} s")
@@ -448,7 +459,7 @@ def main() -> int:
         prog="python -m benches.paths_real", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--section", action="append", choices=tuple(SECTIONS))
-    parser.add_argument("--quick", action="store_true", help="one short round of everything, less than two minutes")
+    parser.add_argument("--quick", action="store_true", help="one short round of everything, about two minutes")
     parser.add_argument("--rounds", type=int, help="instead of 3")
     parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench" / "paths-real", help="for the report")
     options = parser.parse_args()

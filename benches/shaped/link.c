@@ -10,11 +10,15 @@
  * Each line of its input is an order, each answered by one line of JSON. DIRECTION 0 leads from the first device to the
  * second one.
  *
- *   set DIRECTION rate|delay|queue|loss|size|down VALUE    bytes/s (0: no limit); ns; bytes (0: no limit); of 2^32; bytes; 0|1
- *   report                                                 counters of both directions since the start
+ *   set DIRECTION KEY VALUE    rate: bytes/s, 0: no limit; delay: ns; queue: bytes, 0: no limit; loss: of 2^32;
+ *                              size: bytes; down: 0 or 1; jitter: ns
+ *   report                     counters of both directions since the start
  *
  * The queue is counted in bytes that have not left yet. Both of what the rate and what the delay hold lie in one ring, in
- * order: a packet's time is settled when it comes, so that changes are for what comes later.
+ * order: a packet's time is settled when it comes, so that changes are for what comes later. Jitter is what a packet takes
+ * at most to get to the queue, uniformly distributed; none overtakes another. Without it, flows whose packets are clocked by
+ * this link's own departures lock into phases, and always the same one of them finds the queue full (Floyd and Jacobson,
+ * "Traffic phase effects in packet-switched gateways", 1991).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -73,6 +77,8 @@ typedef struct {
     uint64_t loss;
     uint64_t size;
     uint64_t down;
+    uint64_t jitter;
+    uint64_t came;      /* the last packet, at the queue */
     uint64_t random;
     uint64_t free_at;   /* when the last packet of the queue will have left */
     uint64_t head;
@@ -176,6 +182,12 @@ static void arrive(direction *d, size_t length, uint64_t now)
         c->lost++;
         return;
     }
+    if (d->jitter) {
+        now += draw(d) % d->jitter;
+        if (now < d->came)
+            now = d->came;
+        d->came = now;
+    }
     if (d->free_at < now)
         d->free_at = now;
     if (d->rate) {
@@ -268,6 +280,7 @@ static void order(direction *const *directions, const char *line, bool realtime)
             : strcmp(key, "loss") == 0                   ? &d->loss
             : strcmp(key, "size") == 0                   ? &d->size
             : strcmp(key, "down") == 0                   ? &d->down
+            : strcmp(key, "jitter") == 0                 ? &d->jitter
                                                          : NULL;
         if (field)
             *field = value;

@@ -43,6 +43,7 @@ class Shape:
         loss: the probability that a packet is lost.
         size: bytes of the largest IP packet that passes; larger ones vanish silently. 0: no limit.
         down: nothing passes, and nobody is told.
+        jitter: seconds that a packet takes at most to get to the queue, uniformly distributed; none overtakes another.
     """
 
     rate: float = 0
@@ -51,6 +52,7 @@ class Shape:
     loss: float = 0
     size: int = 0
     down: bool = False
+    jitter: float = 0
 
     def orders(self) -> dict[str, int]:
         """The same in the units of link.c."""
@@ -61,6 +63,7 @@ class Shape:
             "loss": round(self.loss * 2**32),
             "size": self.size or 1 << 32,
             "down": int(self.down),
+            "jitter": round(self.jitter * 1e9),
         }
 
 

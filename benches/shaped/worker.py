@@ -27,6 +27,12 @@ __all__ = ["main"]
 
 CHUNK = 64 * 1024
 READ = 1 << 20
+
+SO_MAX_PACING_RATE = 47
+PACED = 1 << 30
+"""Bytes per second, beyond any link here: with a limit, whatever it is, TCP paces itself at a little more than its
+window a round trip, as it does under the queueing discipline fq."""
+
 INTERVAL = 0.05
 """Seconds between samples."""
 
@@ -141,17 +147,24 @@ async def _ours_send(endpoint: Endpoint, connection: Connection, stream: Stream)
 # --- the kernel's TCP -------------------------------------------------------------------------------------------------
 
 
+def _control(connection: socket.socket, controller: str) -> None:
+    name, _, paced = controller.partition("-")
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+    if paced:
+        connection.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, PACED)
+
+
 def _tcp(dials: bool, source: bool, controller: str, address: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with ExitStack() as stack:
         if dials:
             connection = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, controller.encode())
+            _control(connection, controller)
             connection.connect((address, port))
             _say(connected=True)
         else:
             listener = stack.enter_context(socket.create_server((address, 0), family=family))
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, controller.encode())
+            _control(listener, controller)
             _say(port=listener.getsockname()[1])
             connection = stack.enter_context(listener.accept()[0])
         if source:

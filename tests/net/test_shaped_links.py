@@ -61,8 +61,9 @@ def test_a_packet_takes_at_least_the_delay() -> None:
         assert time.monotonic() - started >= 0.05
 
 
-def test_packets_come_no_faster_than_the_rate_and_in_order() -> None:
-    with hosts(Shape(rate=8e6)) as (first, second, link), sockets(first, second, link) as (a, b):
+@pytest.mark.parametrize("jitter", [0, 0.003])
+def test_packets_come_no_faster_than_the_rate_and_in_order(jitter: float) -> None:
+    with hosts(Shape(rate=8e6, jitter=jitter)) as (first, second, link), sockets(first, second, link) as (a, b):
         started = time.monotonic()
         for number in range(100):
             a.send(number.to_bytes(1000 - HEADERS, "big"))
