@@ -209,7 +209,8 @@ def test_a_path_that_cannot_carry_marks_is_found_out_and_costs_little(what: str,
         took = transfer(sim, left, right)
         print(f"a path on which marks are {what}: {took * 1e3:.0f} ms instead of {plain * 1e3:.0f}")
         assert left.connection.stats()["ecn_state"] == EcnState.FAILED
-        assert took < plain + LOST_MARKED * 2 * left.connection.recovery.pto() + 0.5
+        # A first flight that is lost as a whole is answered like any other (RFC 9002 §7.6): by a small window at first.
+        assert took < plain + 2
 
 
 def test_a_path_that_drops_marks_later_on_is_left_again() -> None:
