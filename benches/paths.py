@@ -206,10 +206,14 @@ def fairness_table(report: Report, found: dict[str, list[Measured]], controllers
         table.add(
             name, f"{median(indices):.3f}", f"{rates[0]:.2f} – {rates[-1]:.2f}",
             judge.cell(f"equal/{name}/use", [run.use for run in runs]),
-            judge.cell(f"equal/{name}/queue", [run.queue for run in runs], "ms", 1e3), f"≥ {LEAST_JAIN:g}",
-            judge.verdict(f"Jain's index of {FLOWS} flows of {name}", median(indices), LEAST_JAIN),
+            judge.cell(f"equal/{name}/queue", [run.queue for run in runs], "ms", 1e3),
+            f"≥ {LEAST_JAIN:g}" if name != "fixed" else "–",
+            judge.verdict(f"Jain's index of {FLOWS} flows of {name}", median(indices), LEAST_JAIN)
+            if name != "fixed" else "–",
         )  # fmt: skip
     table.notes += ["the flows begin within 4 s; measured over 30 s from the 20th second on", CONDITIONS]
+    if "fixed" in controllers:
+        table.notes.insert(1, "fixed: each flow was given an eighth of the rate, so nothing is judged")
     report.add(table)
 
 

@@ -31,7 +31,8 @@ class Scene:
     """One run. Rates in bytes a second, times in seconds.
 
     Attributes:
-        controllers: of each flow; the flows begin within `spread` of each other, in this order where `spread` is 0.
+        controllers: of each flow; the flows begin within `spread` of each other, in this order. "fixed" is given an
+            equal share of the rate.
         queue: seconds of the rate that wait at most; None: one round trip.
         loss: share of the datagrams lost by chance behind the bottleneck.
         settle: seconds before the measurement. seconds: of the measurement.
@@ -100,6 +101,8 @@ def measure(scene: Scene) -> Measured:
             connection_window=WINDOW,
             max_datagram_size=MTU,
         )
+        if controller == "fixed":
+            config = config.replace(fixed_rate=scene.rate / len(scene.controllers))
         left = sim.host(f"10.0.1.{number}", config=config)
         right = sim.host(f"10.0.2.{number}", config=config)
         sim.network.set_link(away, left.address)
