@@ -12,9 +12,9 @@ three quarters of that limit. One quarter is for streams that have not grown.
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING
 
+from burstwire.proto.receiving import NEVER
 from burstwire.wire.errors import TransportCode, WireError
 from burstwire.wire.frames import MAX_DATA, MAX_STREAM_DATA
 
@@ -73,7 +73,7 @@ class FlowControl:
         self._connection = connection
         self.window = connection.config.first_connection_window
         self.grown = 0
-        self._tuned_at = -inf
+        self._tuned_at = NEVER
         self._tuned_bytes = 0
         self.sent = 0
         self.peer_limit = connection.peer_parameters.initial_max_data

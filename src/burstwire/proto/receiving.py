@@ -24,7 +24,10 @@ from burstwire.wire.errors import TransportCode, WireError
 if TYPE_CHECKING:
     from burstwire.proto.streams import Stream
 
-__all__ = ["RecvHalf"]
+__all__ = ["NEVER", "RecvHalf"]
+
+NEVER = -inf
+"""One object for all halves."""
 
 FIRST_RING = 1024
 """Bytes of a ring that was just made: thousands of connections that exchange a small message now and then have two."""
@@ -64,7 +67,7 @@ class RecvHalf:
         self.ready = 0
         self.highest = 0
         self.max_data = window
-        self.tuned_at = -inf
+        self.tuned_at = NEVER
         """When `window` was judged last, and `tuned_bytes`: what had been read by then (`flow.py`)."""
         self.tuned_bytes = 0
         self.parts = RangeSet()
