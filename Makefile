@@ -11,6 +11,7 @@
 #   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
 #   make test-backends  what uses sockets and ciphers, on each back end of either that is present (TRANSFER_TESTS=tests/net)
 #   make test-pythons   the abi3 wheel on every CPython >= 3.11 that is found
+#   make fuzz           all fuzz targets for T seconds in sum (T=600, FUZZ="peer parse" for some, FUZZ_OPTIONS=--keep)
 #   make clean
 
 PYTHON ?= python3
@@ -23,6 +24,9 @@ PYTEST_OPTIONS ?=
 SIM_COUNT ?= 10000
 TRANSFER_TESTS ?= tests/aio tests/net tests/cli tests/proto tests/sim
 BUNDLE ?=
+T ?= 600
+FUZZ ?=
+FUZZ_OPTIONS ?=
 
 C_SOURCES := $(wildcard csrc/*.c)
 C_HEADERS := $(wildcard csrc/*.h)
@@ -30,7 +34,7 @@ C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prot
             -Wcast-qual -Wpointer-arith -Werror
 
 .PHONY: run test test-sim bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean test-sanitize test-backends \
-        test-pythons check-tools
+        test-pythons fuzz check-tools
 .DELETE_ON_ERROR:
 
 # --- what must be there before anything is built -------------------------------------------------------------------
@@ -126,6 +130,11 @@ test-backends: $(VENV)/installed-test
 
 test-pythons: wheel
 	$(BIN)/python tests/pythons.py dist
+
+# Without clang's libFuzzer (Debian: apt install clang libclang-rt-14-dev) or atheris the targets have mutations from a seed.
+fuzz: $(VENV)/installed-test
+	-@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet 'atheris>=3,<4'
+	$(BIN)/python tests/fuzz/run.py $(FUZZ_OPTIONS) $(T) $(FUZZ)
 
 clean:
 	rm -rf $(VENV) $(BUILD) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

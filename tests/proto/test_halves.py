@@ -46,6 +46,28 @@ def test_bytes_placed_in_any_order_are_read_once_and_in_order(size, pieces, rng)
     assert got == data
 
 
+def test_a_window_of_full_packets_may_lack_every_other_one():
+    window = 1 << 20
+    half = RecvHalf(STREAM, window)
+    for low in range(1200, window - 1200, 2400):
+        half.place(low, bytes(1200))
+    assert len(half.parts) == len(range(1200, window - 1200, 2400))
+
+
+def test_single_bytes_with_holes_between_them_end_the_connection_before_they_take_much_memory():
+    window = 1 << 20
+    half = RecvHalf(STREAM, window)
+
+    def scatter():
+        for low in range(1, window, 2):
+            half.place(low, b"x")
+
+    with pytest.raises(WireError, match="pieces with holes") as caught:
+        scatter()
+    assert caught.value.code == TransportCode.PROTOCOL_VIOLATION
+    assert len(half.parts) * 80 < window / 8
+
+
 def test_the_end_is_where_fin_said_and_nothing_may_contradict_it():
     half = RecvHalf(STREAM, window=100)
     half.check(10, fin=True)

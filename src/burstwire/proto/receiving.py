@@ -32,6 +32,13 @@ NEVER = -inf
 FIRST_RING = 1024
 """Bytes of a ring that was just made: thousands of connections that exchange a small message now and then have two."""
 
+FEW_PIECES = 1024
+"""Pieces of a stream behind a hole that are always kept."""
+
+BYTES_A_PIECE = 2400
+"""Bytes of the window that allow another one: every other packet of 1,200 bytes may be missing. A piece takes 80 bytes,
+whatever it holds, so single bytes with holes between them would take forty times the window (RFC 9000 §21.6)."""
+
 
 class RecvHalf:
     """Bytes from the peer.
@@ -161,10 +168,18 @@ class RecvHalf:
         return ring
 
     def noted(self, low: int, high: int) -> bool:
-        """Notes that [low, high) lies in the ring; returns whether that made more bytes readable."""
+        """Notes that [low, high) lies in the ring; returns whether that made more bytes readable.
+
+        Raises:
+            WireError: PROTOCOL_VIOLATION, the stream lies here in more pieces than loss explains.
+        """
         ready = self.ready
         if low > ready:
             self.parts.add(low, high)
+            if len(self.parts) > FEW_PIECES + self.window // BYTES_A_PIECE:
+                raise WireError(
+                    TransportCode.PROTOCOL_VIOLATION, f"stream {self.stream.id}: {len(self.parts):,} pieces with holes"
+                )
             return False
         if high <= ready:
             return False
