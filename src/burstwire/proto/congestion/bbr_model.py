@@ -15,6 +15,10 @@ __all__ = ["BETA", "LOSS_THRESHOLD", "PACING_MARGIN", "PathModel", "WindowedMax"
 LOSS_THRESHOLD = 0.02
 """BBR.LossThresh: the share of a round trip's data that may be lost (§2.8)."""
 
+DEVIATIONS = 1.5
+"""Standard deviations by which losses must exceed that share to be more than chance. Measured in the simulator: with 1
+a path of 100 ms that loses 1 % is used to 86 %, with 2 a flow that was there first does not yield to others."""
+
 BETA = 0.7
 """BBR.Beta: what a round trip with losses leaves of the short-term bounds at least (§2.8)."""
 
@@ -42,11 +46,11 @@ def tolerable(sent: float, mtu: int) -> float:
     """Bytes that may be lost of so many bytes sent: no more than chance makes of BBR.LossThresh, and one packet.
 
     Differs: the draft compares with the bare share, so that one lost packet of 49 is too much. A path that loses one
-    in a hundred by chance would hardly let a probe end otherwise. One standard deviation of the number of packets is
+    in a hundred by chance would hardly let a probe end otherwise. Some standard deviations of the number of packets are
     added; where a queue overflows, a fifth of a round trip is lost, and that is beyond any chance.
     """
     expected = LOSS_THRESHOLD * sent / mtu
-    return max(expected + sqrt(expected), 1.0) * mtu
+    return max(expected + DEVIATIONS * sqrt(expected), 1.0) * mtu
 
 
 class WindowedMax:
