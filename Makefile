@@ -1,8 +1,11 @@
 # Every target makes what it needs: a virtual environment in .venv and the packages of the extras it names.
 #   make run            the example
 #   make test           the tests
+#   make test-sim       20,000 simulated transfers over bad paths, on all processors, about 15 minutes (SIM_COUNT=1000: fewer)
 #   make bench          the benchmarks, about 20 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
+#   make bench-paths    congestion controllers on simulated paths, minutes; report and plots in build/bench/paths/
+#   make bench-paths-real  shaped links between network namespaces, beside the kernel's TCP; root, about twenty minutes
 #   make lint           ruff, mypy, and the C core with warnings as errors
 #   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)
 #   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
@@ -17,6 +20,7 @@ BIN := $(VENV)/bin
 BUILD := .build
 SANITIZE_TESTS ?= tests/core tests/crypto
 PYTEST_OPTIONS ?=
+SIM_COUNT ?= 10000
 TRANSFER_TESTS ?= tests/aio tests/net tests/cli tests/proto tests/sim
 BUNDLE ?=
 
@@ -25,7 +29,8 @@ C_HEADERS := $(wildcard csrc/*.h)
 C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wcast-qual -Wpointer-arith -Werror
 
-.PHONY: run test bench bench-quick lint lint-c wheel clean test-sanitize test-backends test-pythons check-tools
+.PHONY: run test test-sim bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean test-sanitize test-backends \
+        test-pythons check-tools
 .DELETE_ON_ERROR:
 
 # --- what must be there before anything is built -------------------------------------------------------------------
@@ -56,11 +61,22 @@ run: $(VENV)/installed-cli
 test: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) tests
 
+# Each in its turn, and both even if the first fails.
+test-sim: $(VENV)/installed-test
+	@failed=0; for what in grid exact; do \
+	  $(BIN)/python tests/sim/campaign.py $$what --count $(SIM_COUNT) || failed=1; done; exit $$failed
+
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benches
 
 bench-quick: $(VENV)/installed-bench
 	$(BIN)/python -m benches --quick
+
+bench-paths: $(VENV)/installed-bench
+	$(BIN)/python -m benches.paths
+
+bench-paths-real: $(VENV)/installed-bench
+	$(BIN)/python -m benches.paths_real
 
 lint: lint-c $(VENV)/installed-lint
 	$(BIN)/ruff check .
@@ -70,6 +86,7 @@ lint: lint-c $(VENV)/installed-lint
 lint-c: | check-tools
 	@mkdir -p $(BUILD)/lint
 	@$(CC) $(C_STRICT) -Icsrc -c benches/pipe.c -o $(BUILD)/lint/pipe.o
+	@$(CC) $(C_STRICT) -c benches/shaped/link.c -o $(BUILD)/lint/link.o
 	@for source in $(C_SOURCES); do \
 	  $(CC) $(C_STRICT) -c $$source -o $(BUILD)/lint/$$(basename $$source .c).o || exit 1; done
 	@$(CC) $(C_STRICT) -DBW_WITHOUT_IPSEC_MB -c csrc/aead_ipsecmb.c -o $(BUILD)/lint/without_ipsec_mb.o

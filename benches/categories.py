@@ -91,14 +91,18 @@ MODULES = {
     **dict.fromkeys(("wire/packets", "wire/parameters"), HANDSHAKE),
     **{
         f"proto/{name}": WAY_IN
-        for name in ("acks", "connection", "endpoint", "events", "inbound", "intake", "lifetime", "message_calls",
-                     "ranges", "receiving", "recovery", "rtt", "sent")
+        for name in ("acks", "connection", "ecn", "endpoint", "events", "inbound", "intake", "lifetime",
+                     "message_calls", "ranges", "receiving", "recovery", "rtt", "sent")
     },
-    **{f"proto/congestion/{name}": WAY_IN for name in ("__init__", "base", "cubic", "hystart")},
+    **{
+        f"proto/congestion/{name}": WAY_IN
+        for name in ("__init__", "base", "bbr", "bbr_control", "bbr_model", "bbr_states", "cubic", "delivery",
+                     "fixed", "hystart", "ledbat")
+    },
     **{
         f"proto/{name}": WAY_OUT
-        for name in ("control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing", "path",
-                     "sending", "stream_table", "streams")
+        for name in ("budget", "control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing",
+                     "path", "sending", "stream_table", "streams", "tracing")
     },
     **{
         f"proto/{name}": HANDSHAKE
@@ -108,7 +112,7 @@ MODULES = {
     **{
         f"aio/{name}": DRIVER
         for name in ("__init__", "address", "buffers", "channel", "connection", "deadlines", "driver", "endpoint",
-                     "failing", "stream", "waiting")
+                     "failing", "stream", "tracing", "waiting")
     },
 }  # fmt: skip
 """What a module does when none of the names above says otherwise. A module that is missing here is "other"."""

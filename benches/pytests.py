@@ -112,6 +112,8 @@ def _pytest(stem: str, *, quick: bool) -> list[dict[str, Any]]:
             sys.executable, "-m", "pytest", f"benches/{stem}.py", "-q", "-p", "no:cacheprovider", "--benchmark-only",
             f"--benchmark-json={output}", f"--benchmark-max-time={0.02 if quick else 0.25}",
             f"--benchmark-min-rounds={3 if quick else 5}", "--benchmark-warmup=off", "--benchmark-disable-gc",
+            # Soaks are long on purpose; looking at a busy process from beside it has crashed the interpreter.
+            "-o", "faulthandler_timeout=0",
         ]  # fmt: skip
         environment = {**os.environ, **({QUICK: "1"} if quick else {})}
         try:

@@ -170,3 +170,13 @@ def test_the_words_of_a_refusal_are_documented() -> None:
     used = set(re.findall(r'Rejection\(\s*"(\w+)"', source)) | {"space", "storage"}  # the latter two by _storage_code
     (listed,) = re.findall(r"words of `refuse` are (.*?)\.", prose("docs/command.md"))
     assert set(re.findall(r"`(\w+)`", listed)) == used
+
+
+# --- security ----------------------------------------------------------------------------------------------------
+
+
+def test_every_test_that_shows_a_promise_exists() -> None:
+    shown = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text("docs/security.md"))
+    assert len(shown) > 30
+    for path, name in shown:
+        assert re.search(rf"^(async )?def {name}\(", text(path), re.M), f"{path} has no {name}"

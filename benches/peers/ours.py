@@ -106,7 +106,7 @@ class OurPeer(Peer):
         )
         for setting in options.set:
             name, _, value = setting.partition("=")
-            self._config = self._config.replace(**{name: float(value) if "." in value else int(value)})
+            self._config = self._config.replace(**{name: _value(value)})
         self._calls = Calls.install() if options.count_calls else None
 
     @staticmethod
@@ -114,7 +114,7 @@ class OurPeer(Peer):
         parser.add_argument("--datagram", type=int, default=0, help="bytes of UDP payload; 0: discovered")
         parser.add_argument("--aead", default=None, help="AEAD back end; default: burstwire's choice")
         parser.add_argument(
-            "--set", action="append", default=[], metavar="FIELD=NUMBER", help="any numeric Config field"
+            "--set", action="append", default=[], metavar="FIELD=VALUE", help="any Config field: a number or a name"
         )
 
     async def serve(self, handler: Handler) -> dict[str, Any]:
@@ -171,6 +171,15 @@ class OurPeer(Peer):
             "receive_buffer": stats.get("socket_receive_buffer"),
             "send_buffer": stats.get("socket_send_buffer"),
         }
+
+
+def _value(text: str) -> float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
 
 
 if __name__ == "__main__":

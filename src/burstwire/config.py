@@ -11,7 +11,15 @@ from burstwire.errors import ConfigError
 if TYPE_CHECKING:
     from burstwire.identity import PublicKey
 
-__all__ = ["AEADS", "CONGESTION_CONTROLLERS", "MAX_DATAGRAM_SIZE", "MIN_DATAGRAM_SIZE", "Config"]
+__all__ = [
+    "AEADS",
+    "CONGESTION_CONTROLLERS",
+    "FIXED_RATE",
+    "MAX_DATAGRAM_SIZE",
+    "MIN_DATAGRAM_SIZE",
+    "Config",
+    "check_congestion",
+]
 
 MIN_DATAGRAM_SIZE = 1200
 """Bytes of UDP payload that every path must carry (RFC 9000 §14)."""
@@ -22,8 +30,12 @@ MAX_DATAGRAM_SIZE = 65507
 AEADS = ("aes-128-gcm", "aes-256-gcm", "chacha20-poly1305")
 """The packet protections that this version knows, in the order of preference."""
 
-CONGESTION_CONTROLLERS = ("cubic",)
+CONGESTION_CONTROLLERS = ("cubic", "bbr", "ledbat", "fixed")
 """The names that `Config.congestion` takes."""
+
+FIXED_RATE = 1.25e6
+"""Bytes per second of the controller "fixed" unless `Config.fixed_rate` says otherwise: 10 Mbit/s, which most homes can
+send."""
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -38,7 +50,11 @@ class Config:
     Attributes:
         max_datagram_size: UDP payload in bytes; pins the MTU of every path. None: 1,200 at first,
             then what the path is found to carry (RFC 8899).
-        congestion: the congestion controller, one of `CONGESTION_CONTROLLERS`.
+        congestion: the congestion controller, one of `CONGESTION_CONTROLLERS`; a single connection may have another.
+        fixed_rate: bytes per second that each connection with the controller "fixed" sends; less while it does harm.
+        total_bandwidth: bytes per second that all connections together send, shared evenly among those that want more
+            than they get; None or 0 for no limit. Packets without IP and UDP headers count, those of nothing but
+            acknowledgements do not.
         aead_backend: who seals and opens packets; None chooses the fastest present.
         aeads: packet protections offered (initiator) or accepted (responder), best first.
         application_protocol: as ALPN (RFC 7301): both sides must name the same one.
@@ -81,10 +97,16 @@ class Config:
         gso: use UDP generic segmentation offload where the kernel has it.
         gro: use UDP generic receive offload where the kernel has it.
         pacing: spread packets over the round trip (RFC 9002 §7.7).
+        qlog_dir: a folder in which every connection leaves a trace (qlog), a file each. None: what the environment
+            variable QLOGDIR says; "" switches it off whatever that says. It is made if it is not there.
+        qlog_limit: bytes of a trace's file at most; tracing ends there.
+        ecn: mark packets ECT(0) where the path and the peer are found to handle it (RFC 9000 §13.4).
     """
 
     max_datagram_size: int | None = None
     congestion: str = "cubic"
+    fixed_rate: float = FIXED_RATE
+    total_bandwidth: float | None = None
     aead_backend: str | None = None
     aeads: tuple[str, ...] = AEADS
     application_protocol: str = ""
@@ -117,14 +139,18 @@ class Config:
     gso: bool = True
     gro: bool = True
     pacing: bool = True
+    qlog_dir: str | None = None
+    qlog_limit: int = 128 * MIB
+    ecn: bool = True
 
     def __post_init__(self) -> None:
         if self.max_datagram_size is not None:
             self._check("max_datagram_size", MIN_DATAGRAM_SIZE, MAX_DATAGRAM_SIZE)
         for name, low, high in _RANGES:
             self._check(name, low, high)
-        if self.congestion not in CONGESTION_CONTROLLERS:
-            raise ConfigError(f"congestion is {self.congestion!r}; choose one of {', '.join(CONGESTION_CONTROLLERS)}")
+        if self.total_bandwidth:
+            self._check("total_bandwidth", 1000, 1e15)
+        check_congestion(self.congestion)
         if self.socket_backend not in ("auto", "mmsg", "portable"):
             raise ConfigError(f"socket_backend is {self.socket_backend!r}; choose one of auto, mmsg, portable")
         unknown = [name for name in self.aeads if name not in AEADS]
@@ -134,6 +160,8 @@ class Config:
             raise ConfigError("application_protocol is longer than 255 bytes (RFC 7301 §3.1)")
         if self.preshared_key is not None and len(self.preshared_key) != 32:
             raise ConfigError(f"preshared_key has {len(self.preshared_key)} bytes; it must have 32")
+        if self.qlog_dir is not None and not isinstance(self.qlog_dir, str):
+            raise ConfigError(f"qlog_dir is {self.qlog_dir!r}; it must be the name of a folder, as a str")
         if self.idle_timeout and self.keep_alive >= self.idle_timeout:
             raise ConfigError(
                 f"keep_alive ({self.keep_alive:g} s) must be shorter than idle_timeout ({self.idle_timeout:g} s), or 0"
@@ -162,7 +190,14 @@ class Config:
         return replace(self, **changes)
 
 
+def check_congestion(name: str) -> None:
+    """Raises `ConfigError` unless a congestion controller has this name."""
+    if name not in CONGESTION_CONTROLLERS:
+        raise ConfigError(f"congestion is {name!r}; choose one of {', '.join(CONGESTION_CONTROLLERS)}")
+
+
 _RANGES: tuple[tuple[str, float, float], ...] = (
+    ("fixed_rate", 1000, 1e15),
     ("handshake_timeout", 0.01, 3600),
     ("idle_timeout", 0, 86400),
     ("keep_alive", 0, 86400),
@@ -186,5 +221,6 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("trains_per_wakeup", 1, 1024),
     ("socket_receive_buffer", 4 * KIB, 1 << 30),
     ("socket_send_buffer", 4 * KIB, 1 << 30),
+    ("qlog_limit", 4 * KIB, 1 << 40),
 )
 """Numeric fields with the least and the greatest value that makes sense."""

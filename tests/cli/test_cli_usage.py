@@ -46,6 +46,8 @@ def key() -> str:
         ("receive", ".", "--allow", "KEYx"),
         ("ping", "--key", "KEY"),
         ("ping", "--to", NOWHERE, "--key", "KEY", "--count", "0"),
+        ("plot",),
+        ("plot", "trace.sqlog", "--output", "trace.pdf"),
     ],
     ids=" ".join,
 )
@@ -66,7 +68,9 @@ def test_a_wrong_command_line_ends_the_process_with_its_code(bench: Bench) -> No
     assert "--key" in outcome.complaint
 
 
-@pytest.mark.parametrize("command", [(), ("send",), ("receive",), ("ping",), ("keygen",), ("key",), ("doctor",)])
+@pytest.mark.parametrize(
+    "command", [(), ("send",), ("receive",), ("ping",), ("keygen",), ("key",), ("doctor",), ("plot",)]
+)
 def test_every_help_says_what_the_exit_codes_mean(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
     assert main([*command, "--help"]) == ExitCode.OK
     shown = capsys.readouterr()

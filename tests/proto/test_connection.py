@@ -435,8 +435,8 @@ def test_the_peer_is_followed_to_a_new_address_once_it_is_proven():
     pair.b.deliver(pair.a.datagrams(pair.now), pair.now, new)
     assert pair.b.connection.path == old, "one packet proves nothing: it may have been copied"
     received = pair.a.connection.stats()["bytes_sent"]
+    assert sum(size for path, _, size in pair.b.connection.paths.outgoing if path == new) <= 3 * received
     challenge = pair.b.datagrams(pair.now)
-    assert sum(map(len, challenge)) <= 3 * received
     pair.a.deliver(challenge, pair.now)
     pair.b.deliver(pair.a.datagrams(pair.now), pair.now, new)
     assert pair.b.connection.path == new
@@ -458,7 +458,9 @@ def test_a_challenge_from_an_unproven_address_is_answered_with_three_times_its_b
     pair.settle()
     new = bytes([4, 0, 9, 9, 0, 0, 0, 0, 10, 9, 8, 7]) + bytes(12) + pair.b.connection.path[24:]
     received = sneak(pair, f.encode_path_challenge(b"12345678"), new)
-    assert sum(map(len, pair.b.datagrams(pair.now))) <= 3 * received
+    waiting = pair.b.connection.paths.outgoing
+    assert new in [path for path, _, _ in waiting]
+    assert sum(size for path, _, size in waiting if path == new) <= 3 * received
 
 
 def test_a_close_behind_data_in_one_train_is_noticed():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from burstwire.identity import PublicKey
     from burstwire.proto.connection import Connection as Protocol
     from burstwire.proto.streams import Stream as ProtocolStream
+    from burstwire.qlog.trace import Trace
 
 __all__ = ["BATCH", "Connection"]
 
@@ -99,6 +101,25 @@ class Connection:
         return unpack_address(self._core.path[:24])
 
     @property
+    def congestion(self) -> str:
+        """The name of the congestion controller that this side sends by."""
+        return self._core.recovery.controller_name
+
+    def set_congestion(self, name: str) -> None:
+        """Send by another congestion controller from now on; the peer need not know, and chooses for itself.
+
+        For connections from `Endpoint.incoming`, and for those that turn from foreground to background. The new
+        controller starts with its initial window, as on a new path: none inherits a window that it has not measured.
+        Naming the one in use changes nothing.
+
+        Raises:
+            ConfigError: there is no such congestion controller.
+        """
+        self._check()
+        self._core.set_congestion(name, monotonic())
+        self._driver.touch_soon()
+
+    @property
     def closed(self) -> bool:
         """Whether the connection has ended; what had arrived can still be received."""
         return self._lost is not None
@@ -106,6 +127,27 @@ class Connection:
     def stats(self) -> dict[str, int | float]:
         """Counters and gauges of this connection; they stay readable after its end."""
         return {**self._core.stats(), "streams_refused": self._refused}
+
+    # looking into it
+
+    def trace(self, path: str | os.PathLike[str]) -> Trace:
+        """Write a trace of what happens from now on (qlog), for qvis and ``burstwire plot``.
+
+        It ends with the connection, with `Trace.stop`, when the block of ``with conn.trace(path):`` is left, or at
+        `Config.qlog_limit` bytes. A connection has one trace: another one ends it, also that of `Config.qlog_dir`.
+        While it lasts, each packet costs some microseconds.
+
+        Args:
+            path: the file, best with the suffix ``.sqlog``. One that is there is replaced.
+
+        Raises:
+            OSError: the file cannot be opened. What goes wrong later ends the trace, and is in `Trace.failure`.
+            ConnectionLost: the connection has ended.
+        """
+        self._check()
+        if self._lost is not None:
+            raise fresh(self._lost)
+        return self._endpoint._tracing.one(self._core, path)
 
     # messages
 

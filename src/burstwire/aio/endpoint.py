@@ -18,8 +18,9 @@ from burstwire.aio.connection import Connection
 from burstwire.aio.driver import Driver
 from burstwire.aio.failing import fresh
 from burstwire.aio.stream import Stream
+from burstwire.aio.tracing import Tracing
 from burstwire.aio.waiting import WaitLine
-from burstwire.config import Config
+from burstwire.config import Config, check_congestion
 from burstwire.core import UdpSocket
 from burstwire.core.address import unpack_address
 from burstwire.errors import (
@@ -106,7 +107,7 @@ class Endpoint:
     """
 
     __slots__ = ("__weakref__", "_attempts", "_backlog", "_closers", "_closing", "_deadline", "_driver", "_failure",
-                 "_forked", "_loop", "config", "public_key")  # fmt: skip
+                 "_forked", "_loop", "_tracing", "config", "public_key")  # fmt: skip
 
     def __init__(self, socket: UdpSocket, key: KeyPair, config: Config) -> None:
         self.config = config
@@ -120,6 +121,9 @@ class Endpoint:
         self._attempts: dict[int, _Dial] = {}
         protocol = Protocol(key, config, now=monotonic(), random=os.urandom, receive_buffer=socket.receive_buffer)
         self._driver = Driver(self._loop, protocol, socket, config, self._on_events, self._on_failure)
+        self._tracing = Tracing(self._loop, config, lambda: socket.local_address)
+        if self._tracing.folder is not None:
+            protocol.trace = self._tracing.every
         self._driver.start()
         self._failure: EndpointClosed | None = None
         _watch_forks(self)
@@ -151,11 +155,20 @@ class Endpoint:
         result["loop_flushes"] = driver.flushes
         result["loop_timeouts"] = driver.timeouts
         result["loop_pauses"] = driver.pauses
+        result["traces_started"] = self._tracing.started
+        result["traces_failed"] = self._tracing.failed
         return result
 
     # connections
 
-    async def connect(self, address: Address, peer_public_key: PublicKey, timeout: float | None = None) -> Connection:
+    async def connect(
+        self,
+        address: Address,
+        peer_public_key: PublicKey,
+        timeout: float | None = None,
+        *,
+        congestion: str | None = None,
+    ) -> Connection:
         """Connect to the peer that holds the private key of `peer_public_key`.
 
         A name with several addresses is tried on the first, and on the next ones too when no answer comes soon.
@@ -165,8 +178,10 @@ class Endpoint:
             address: ``"host:port"`` or ``(host, port)``.
             peer_public_key: who must answer there.
             timeout: seconds for everything, the look-up included; None takes `Config.handshake_timeout`.
+            congestion: the congestion controller of this connection; None takes `Config.congestion`.
 
         Raises:
+            ConfigError: there is no such congestion controller.
             AddressError: the address is malformed, unknown, or of a family that this socket does not speak.
             HandshakeTimeout: nobody with this key answered. HandshakeRefused, VersionMismatch, HandshakeError: the
             peer said no. EndpointClosed.
@@ -174,6 +189,8 @@ class Endpoint:
         self._check()
         if not isinstance(peer_public_key, PublicKey):
             raise TypeError(f"the peer's key must be a PublicKey, not {type(peer_public_key).__name__}")
+        if congestion is not None:
+            check_congestion(congestion)
         host, port = parse_address(address)
         peer = show(host, port)
         if not host or not port:
@@ -197,7 +214,7 @@ class Endpoint:
             raise AddressError(
                 f"{peer} has only {theirs} addresses, and this endpoint at {show(*self.local_address)} speaks {ours}"
             )
-        dial = _Dial(self, peer_public_key, deadline)
+        dial = _Dial(self, peer_public_key, deadline, congestion)
         try:
             return await dial.any_of(usable)
         except TransportError as error:
@@ -370,12 +387,13 @@ class _Incoming:
 class _Dial:
     """One `connect`: an attempt for each address tried, of which the first to succeed wins."""
 
-    __slots__ = ("_deadline", "_endpoint", "_future", "_key", "_pending", "_taken")
+    __slots__ = ("_congestion", "_deadline", "_endpoint", "_future", "_key", "_pending", "_taken")
 
-    def __init__(self, endpoint: Endpoint, key: PublicKey, deadline: float) -> None:
+    def __init__(self, endpoint: Endpoint, key: PublicKey, deadline: float, congestion: str | None) -> None:
         self._endpoint = endpoint
         self._key = key
         self._deadline = deadline
+        self._congestion = congestion
         self._pending: set[int] = set()
         self._taken = False
         self._future: asyncio.Future[Connection] = endpoint._loop.create_future()
@@ -390,7 +408,7 @@ class _Dial:
                     break
                 self._future = endpoint._loop.create_future()  # all attempts so far have failed
             now = monotonic()
-            attempt = protocol.connect(address, self._key, now, max(self._deadline - now, 0.001))
+            attempt = protocol.connect(address, self._key, now, max(self._deadline - now, 0.001), self._congestion)
             self._pending.add(attempt)
             endpoint._attempts[attempt] = self
             endpoint._driver.touch()

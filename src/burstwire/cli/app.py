@@ -63,6 +63,12 @@ def _network_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Results as JSON lines on stdout."),
         click.option(
+            "--qlog",
+            type=click.Path(file_okay=False, path_type=str),
+            metavar="DIR",
+            help="Leave a trace (qlog) of each connection in DIR. Default: where QLOGDIR says, if it is set.",
+        ),
+        click.option(
             "--max-datagram-size",
             type=click.IntRange(1200, 65507),
             metavar="BYTES",
@@ -255,6 +261,28 @@ def doctor(as_json: bool) -> ExitCode:
     return run_async(partial(examine, Output(as_json)))
 
 
+@burstwire.command(epilog=CODES_HELP)
+@click.argument("trace", metavar="TRACE", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The picture, SVG or PNG by its suffix. Default: TRACE with the suffix .svg.",
+)
+@click.option("--json", "as_json", is_flag=True, help="The result as a JSON line on stdout.")
+def plot(trace: Path, output: Path | None, as_json: bool) -> ExitCode:
+    """Draw what the qlog file TRACE shows: window, bytes in flight, round trips, throughput and losses over time."""
+    from burstwire.cli.plot import SUFFIXES, PlotOptions
+    from burstwire.cli.plot import plot as picture
+
+    output = output or trace.with_suffix(SUFFIXES[0])
+    if output.suffix.lower() not in SUFFIXES:
+        raise click.UsageError(f"--output takes a name that ends with {' or '.join(SUFFIXES)}")
+    if output == trace:
+        raise click.UsageError("the picture would replace the trace")
+    return picture(PlotOptions(trace, output, as_json))
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line: the exit code, and at most one line on stderr for what went wrong."""
     for stream in (sys.stdout, sys.stderr):
@@ -286,7 +314,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.LOCAL
 
 
-def _common(identity: Path | None, *, timeout: float, max_datagram_size: int | None, as_json: bool) -> Any:
+def _common(
+    identity: Path | None, *, timeout: float, max_datagram_size: int | None, qlog: str | None, as_json: bool
+) -> Any:
     from burstwire.cli.session import Common
 
-    return Common(identity=identity, timeout=timeout, max_datagram_size=max_datagram_size, json=as_json)
+    return Common(identity=identity, timeout=timeout, max_datagram_size=max_datagram_size, qlog=qlog, json=as_json)

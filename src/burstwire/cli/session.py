@@ -25,12 +25,14 @@ class Common:
         identity: the key file, None for the default one.
         timeout: seconds without an answer or progress after which to give up.
         max_datagram_size: UDP payload in bytes, None to discover it.
+        qlog: the folder for traces, None for what the environment says.
         json: results as JSON lines on stdout instead of text.
     """
 
     identity: Path | None
     timeout: float
     max_datagram_size: int | None
+    qlog: str | None
     json: bool
 
 
@@ -40,6 +42,7 @@ def make_config(common: Common, **settings: object) -> bw.Config:
         return bw.Config(
             application_protocol=APPLICATION_PROTOCOL,
             max_datagram_size=common.max_datagram_size,
+            qlog_dir=common.qlog,
             handshake_timeout=common.timeout,
             idle_timeout=common.timeout,
             # Three tries before a silent peer is given up.

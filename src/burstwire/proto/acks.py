@@ -10,6 +10,9 @@ __all__ = ["AckManager"]
 ELICITING_BEFORE_ACK = 2
 """Ack-eliciting packets that are acknowledged without delay (RFC 9000 §13.2.2); counted once per wake-up."""
 
+LONGEST_DELAY = 1.0
+"""Seconds that a peer may ask acknowledgements to be held back for at most."""
+
 DELAY_EXPONENT = 3
 """ACK delays are sent in units of 8 µs (the default of RFC 9000 §18.2)."""
 
@@ -22,9 +25,12 @@ class AckManager:
     """
 
     __slots__ = (
+        "_asked",
+        "_before_ack",
         "_disorder",
         "_ecn",
         "_max_delay",
+        "_orderly",
         "_owed",
         "_reported",
         "deadline",
@@ -37,6 +43,11 @@ class AckManager:
     def __init__(self, max_delay: float) -> None:
         self.received = ReceivedNumbers()
         self._max_delay = max_delay
+        self._before_ack = ELICITING_BEFORE_ACK
+        self._orderly = True
+        """Whether a gap is reported at once."""
+        self._asked = -1
+        """The latest wish of the peer that was heard, by its number."""
         self._owed = 0
         """Ack-eliciting packets since the last ACK."""
         self._disorder = False
@@ -78,10 +89,22 @@ class AckManager:
         """Notes that `packets` of those that arrived must be acknowledged."""
         self._owed += packets
         # RFC 9000 §13.2.1: a gap, or a packet out of order, is reported at once.
-        if self._owed >= ELICITING_BEFORE_ACK or self._disorder:
+        if self._owed >= self._before_ack or (self._disorder and self._orderly):
             self.due = True
         elif self.deadline is None:
             self.deadline = now + self._max_delay
+
+    def wanted(self, number: int, packets: int, delay: float, reordering: int) -> None:
+        """ACK_FREQUENCY: the peer wants an ACK after more than `packets` ack-eliciting packets, or `delay` seconds.
+
+        A newer wish, with a higher number, replaces an older one. Of `reordering` only is heard whether it is 0: then
+        packets out of order cause no ACK by themselves.
+        """
+        if number > self._asked:
+            self._asked = number
+            self._before_ack = packets + 1
+            self._max_delay = min(delay, LONGEST_DELAY)
+            self._orderly = reordering > 0
 
     def on_timeout(self, now: float) -> None:
         """Makes the ACK due when it has waited long enough."""

@@ -13,13 +13,14 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from burstwire.config import Config
+from burstwire.config import Config, check_congestion
 from burstwire.core.counter import CounterPool
 from burstwire.crypto.keys import GENERATION_BITS, INTEGRITY_LIMITS, TrafficKeys
 from burstwire.errors import LocalProtocolError, MessageTooLarge
 from burstwire.proto.acks import AckManager
 from burstwire.proto.control import Item
 from burstwire.proto.datagrams import Datagrams
+from burstwire.proto.ecn import Ecn
 from burstwire.proto.events import Event, StreamReadable, StreamWritable
 from burstwire.proto.flow import FlowControl
 from burstwire.proto.inbound import Inbound
@@ -40,6 +41,7 @@ from burstwire.wire.parameters import AEAD_IDS
 
 if TYPE_CHECKING:
     from burstwire.proto.handshake import Established
+    from burstwire.proto.tracing import Tracer
 
 __all__ = ["Connection", "State"]
 
@@ -68,6 +70,7 @@ class Connection(Lifetime, MessageCalls):
         "counter_index",
         "counters",
         "datagrams",
+        "ecn",
         "emit",
         "flow",
         "inbound",
@@ -90,6 +93,7 @@ class Connection(Lifetime, MessageCalls):
         "remote_cid",
         "sendable",
         "streams",
+        "tracer",
         "user",
         "writer",
     )
@@ -109,6 +113,7 @@ class Connection(Lifetime, MessageCalls):
         self.emit = emit
         self._wake = wake
         self.user: Any = None
+        self.tracer: Tracer | None = None
         self.peer_key = established.peer_key
         self.path = established.path
         self.is_initiator = established.is_initiator
@@ -139,7 +144,9 @@ class Connection(Lifetime, MessageCalls):
             peer.receive_buffer,
             config.pacing,
             established.handshake_rtt,
+            config.fixed_rate,
         )
+        self.ecn = Ecn(config.ecn)
         self.paths = Paths(self, random)
         self.inbound = Inbound(self)
         self.outbound = Outbound(self)
@@ -195,6 +202,8 @@ class Connection(Lifetime, MessageCalls):
             "mtu": self.mtu,
             "streams": len(self.streams),
             "path_changes": self.paths.moves,
+            "ecn_state": self.ecn.state.value,
+            "ecn_ce": self.ecn.ce,
             "datagrams_dropped_sending": self.datagrams.outgoing_dropped,
             "datagrams_dropped_receiving": self.datagrams.incoming_dropped,
         }
@@ -229,6 +238,16 @@ class Connection(Lifetime, MessageCalls):
         if stream is not None:
             stream.sending.urgency = priority
         return stream
+
+    def set_congestion(self, name: str, now: float) -> None:
+        """Sends by another congestion controller from now on, a fresh one; round-trip time and what is in flight stay.
+
+        Raises `ConfigError` for a name that is not one of `CONGESTION_CONTROLLERS`; nothing changes then.
+        """
+        check_congestion(name)
+        if name != self.recovery.controller_name:
+            self.recovery.set_controller(name, now)
+            self.wake()
 
     def update_keys(self) -> None:
         """Moves on to the next key generation with the next packet, once the current one was acknowledged."""
@@ -314,9 +333,9 @@ class Connection(Lifetime, MessageCalls):
 
     # inputs, from Inbound
 
-    def too_large(self, now: float) -> None:
-        """The kernel refused a packet because of its size (EMSGSIZE)."""
-        if self.pmtu.refused(now):
+    def too_large(self, is_probe: bool, now: float) -> None:
+        """The kernel refused a packet because of its size (EMSGSIZE), a probe of the path MTU or another."""
+        if self.pmtu.refused(is_probe, now):
             self.set_mtu()
         self._wake(self)
 
@@ -326,11 +345,18 @@ class Connection(Lifetime, MessageCalls):
         self.recovery.set_mtu(self.mtu)
         self._wake(self)
 
-    def path_changed(self, now: float) -> None:
-        """The peer is somewhere else."""
-        self.pmtu.new_path()
+    def path_changed(self, size: int, now: float) -> None:
+        """The peer is at another host; packets of `size` bytes are known to pass on the way there."""
+        self.pmtu.new_path(size)
         self.mtu = self.recovery.mtu = self.pmtu.size
         self.recovery.new_path(now)
+        self.ecn.new_path(self.next_counter)
+        self._resume(now)
+
+    def port_changed(self, now: float) -> None:
+        """The peer has another port, as when a NAT forgot its binding: the way there stays the same (RFC 9000 §9.4)."""
+        self.recovery.moved()
+        self._resume(now)
 
     def stream_arrived(self, stream: Stream) -> None:
         """More of a stream is readable, or its end is known."""
@@ -404,6 +430,14 @@ class Connection(Lifetime, MessageCalls):
             self.counter_index = -1
 
     # inside
+
+    def _resume(self, now: float) -> None:
+        """Has the peer hear at once, where it is now, what may have been sent in vain."""
+        if self.recovery.probes:
+            self.outbound.prepare_probe(now)
+        if self.acks.received.largest >= 0:
+            self.acks.due = True
+        self._wake(self)
 
     def _enqueue(self, half: SendHalf) -> None:
         find = bisect_left if half.resend.total else bisect_right

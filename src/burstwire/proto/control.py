@@ -1,6 +1,6 @@
 """What lone packets carry besides stream data: how each thing is written, and what its arrival or loss means.
 
-An *item* is a tuple whose first element is a frame type (or `PROBE`). A control frame waits as an item in
+An *item* is a tuple whose first element is a frame type (or `PROBE`, or `PAIR`). A control frame waits as an item in
 `Connection.control` and is written with the values of the moment in which it leaves; a record of what was sent keeps
 the items, so that a lost one is asked for again if it still matters, with the values of then (RFC 9000 §13.3).
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from burstwire.proto.mtu import PROBE
+from burstwire.proto.mtu import PAIR, PROBE
 from burstwire.wire import frames as f
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ def acked(connection: Connection, item: Item, now: float) -> None:
     elif kind == PROBE:
         if connection.pmtu.acked(item[1], now):
             connection.set_mtu()
+    elif kind == PAIR:
+        if connection.pmtu.pair_acked(now):
+            connection.set_mtu()
     elif kind == f.RESET_STREAM:
         stream = connection.streams.open.get(item[1])
         if stream is not None:
@@ -42,7 +45,7 @@ def lost(connection: Connection, item: Item, now: float) -> None:
         half = item[1]
         half.on_lost(item[2], item[3], item[4])
         connection.wants_to_send(half)
-    elif kind in (f.DATAGRAM, f.PING):
+    elif kind in (f.DATAGRAM, f.PING, PAIR):
         return
     elif kind == PROBE:
         connection.pmtu.lost(item[1], now)
@@ -63,6 +66,8 @@ def encode(connection: Connection, item: Item, now: float) -> bytes:
         return f.encode_max_streams(streams.local_limit)
     if kind == f.CONFIRM:
         return f.encode_confirm()
+    if kind == f.ACK_FREQUENCY:
+        return connection.outbound.ack_frequency()
     if kind == f.PING:
         return f.encode_ping()
     if kind == f.STREAMS_BLOCKED_BIDI:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 from typing import TypeVar
 
-from burstwire.config import Config
+from burstwire.config import Config, check_congestion
 from burstwire.core.address import unpack_address
 from burstwire.core.counter import CounterPool
 from burstwire.core.ring import BufferRing
@@ -30,6 +30,7 @@ from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.crypto.reset import reset_key, reset_token
 from burstwire.errors import EndpointClosed
 from burstwire.identity import KeyPair, PublicKey
+from burstwire.proto.budget import Budget, Share
 from burstwire.proto.connection import Connection, State
 from burstwire.proto.desk import Failed, HandshakeDesk
 from burstwire.proto.events import ConnectFailed, ConnectionEstablished, Event
@@ -153,7 +154,12 @@ class Endpoint:
         self._resets: deque[tuple[bytes, bytes]] = deque()
         self._reset_bucket = TokenBucket(RESETS_PER_SECOND, RESETS_PER_SECOND, now)
         self._flying: TrainTable | None = None
+        self.trace: Callable[[Connection, float], object] | None = None
+        """Called with each new connection, and the time, to give it its `tracer` if it is to be traced."""
         self._closing = False
+        self._chosen: dict[int, str] = {}
+        """Congestion controllers chosen for single attempts."""
+        self._budget = Budget(config.total_bandwidth, now) if config.total_bandwidth else None
         self._counts = dict.fromkeys(COUNTERS, 0)
 
     # getters
@@ -189,7 +195,8 @@ class Endpoint:
         return when
 
     def stats(self) -> dict[str, int]:
-        """Counters since the start; `ring_*` are slots of the send ring, the rest is named where it is counted."""
+        """Counters since the start; `ring_*` are slots of the send ring, `budget_*` are there with a
+        `Config.total_bandwidth`, the rest is named where it is counted."""
         ring = self.ring
         return {
             **self._counts,
@@ -198,6 +205,7 @@ class Endpoint:
             "ring_leased": ring.leased,
             "ring_high_water": ring.high_water,
             "ring_exhausted": ring.exhausted,
+            **(self._budget.stats() if self._budget is not None else {}),
         }
 
     # inputs
@@ -275,7 +283,7 @@ class Endpoint:
                 # Probes are sent to learn this; for other packets it means that the interface has become narrower.
                 narrow = [owner] if owner is not None else [c for c in self.connections.values() if c.path == path]
                 for connection in narrow:
-                    connection.too_large(now)
+                    connection.too_large(owner is not None, now)
         self._outbox.clear()
 
     # outputs
@@ -296,9 +304,14 @@ class Endpoint:
                 if not outbox.room:
                     break
                 outbox.share(share)
+                outbox.tracer = connection.tracer
+                if connection.tracer is not None:
+                    connection.tracer.now = now
                 self._noisy[connection] = None
                 if not connection.outbound.transmit(now, outbox):
                     ready.pop(connection, None)
+                    if self._budget is not None:
+                        self._end_turn(connection)
                 else:  # to the back, so that each has its turn
                     ready[connection] = ready.pop(connection)
                 self._changed(connection, now)
@@ -325,7 +338,14 @@ class Endpoint:
 
     # mutators
 
-    def connect(self, remote: bytes, peer_key: PublicKey, now: float, timeout: float | None = None) -> int:
+    def connect(
+        self,
+        remote: bytes,
+        peer_key: PublicKey,
+        now: float,
+        timeout: float | None = None,
+        congestion: str | None = None,
+    ) -> int:
         """Starts a handshake.
 
         Args:
@@ -333,16 +353,28 @@ class Endpoint:
             peer_key: who must answer there.
             now: the time.
             timeout: seconds until it is given up; None takes `Config.handshake_timeout`.
+            congestion: the connection's congestion controller; None takes `Config.congestion`.
 
         Returns:
             the attempt's number: `ConnectionEstablished` or `ConnectFailed` will name it.
+
+        Raises:
+            ConfigError: there is no such congestion controller. EndpointClosed.
         """
+        if congestion is not None:
+            check_congestion(congestion)
         if self._closing:
             raise EndpointClosed("the endpoint is closed")
-        return self.desk.connect(remote, peer_key, now, self.config.handshake_timeout if timeout is None else timeout)
+        if timeout is None:
+            timeout = self.config.handshake_timeout
+        attempt = self.desk.connect(remote, peer_key, now, timeout)
+        if congestion is not None:
+            self._chosen[attempt] = congestion
+        return attempt
 
     def cancel(self, attempt: int, now: float) -> None:
         """Gives an attempt up; no event follows."""
+        self._chosen.pop(attempt, None)
         self.desk.cancel(attempt)
 
     def close(self, now: float, code: int = 0, reason: str = "") -> None:
@@ -382,8 +414,19 @@ class Endpoint:
     def _wake(self, connection: Connection) -> None:
         self._ready[connection] = None
 
+    def _end_turn(self, connection: Connection) -> None:
+        """The connection has sent what it may: if the budget is why it stopped, its window must not grow (RFC 9002
+        §7.8)."""
+        share = connection.recovery.share
+        if share is not None:
+            share.end_turn()
+            if share.waiting:
+                connection.recovery.limited = False
+
     def _changed(self, connection: Connection, now: float) -> None:
         """Something happened to the connection: its timer is looked at before the next sleep, or it is forgotten."""
+        if connection.tracer is not None:
+            connection.tracer.updated(now)
         if connection.state >= State.DRAINING and not connection.close_due:
             self._bury(connection, now)
         else:
@@ -433,10 +476,17 @@ class Endpoint:
         self._look_at = now + QUIET if self._calming else None
 
     def _make(self, established: Established, now: float) -> Connection:
-        return Connection(established, self.config, now, self._random, self._counters, self._events.append, self._wake)
+        made = Connection(established, self.config, now, self._random, self._counters, self._events.append, self._wake)
+        if self.trace is not None:
+            self.trace(made, now)
+        return made
 
     def _register(self, connection: Connection, now: float) -> None:
         self.connections[connection.local_cid] = connection
+        if connection.attempt is not None and connection.attempt in self._chosen:
+            connection.set_congestion(self._chosen.pop(connection.attempt), now)
+        if self._budget is not None:
+            connection.recovery.share = Share(self._budget)
         siblings = self._by_key.setdefault(connection.peer_key, [])
         for sibling in siblings[-SIBLINGS_PROBED:]:
             if sibling.listening:
@@ -449,11 +499,15 @@ class Endpoint:
     def _remove(self, connection: Connection) -> None:
         if self.connections.pop(connection.local_cid, None) is None:
             return
+        if connection.recovery.share is not None:
+            connection.recovery.share.leave()
         _leave(self._by_key, connection.peer_key, connection)
         _leave(self._by_remote_cid, connection.remote_cid, connection)
         self._armed.pop(connection.local_cid, None)
         for table in (self._ready, self._unarmed, self._noisy, self._calming):
             table.pop(connection, None)
+        if connection.tracer is not None:
+            connection.tracer.ended()
         connection.destroy()
 
     # inside: handshakes
@@ -482,6 +536,7 @@ class Endpoint:
         while results:
             result = results.popleft()
             if isinstance(result, Failed):
+                self._chosen.pop(result.attempt, None)
                 self._events.append(ConnectFailed(result.attempt, result.error))
                 continue
             connection = self._make(result, now)
@@ -510,6 +565,8 @@ class Endpoint:
         place = len(self._events)
         connection = self._make(established, now)
         if not intake.open_now(connection.inbound, span):
+            if connection.tracer is not None:
+                connection.tracer.discard()
             connection.destroy()
             self._ready.pop(connection, None)
             return

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from burstwire.config import MIN_DATAGRAM_SIZE
 from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto import control
 from burstwire.proto.events import DatagramsReadable, StreamWritable
@@ -93,12 +94,16 @@ class Inbound:
             new = received.new_mask(counter, count)
             if new != mask:
                 self.duplicates += (mask ^ new).bit_count()
+                if connection.tracer is not None:
+                    connection.tracer.dropped(span, mask ^ new, "rejected", intake.now)
                 if not new:
                     return
                 mask = new
         aead = connection.keys.opener(counter >> GENERATION_BITS)
         if aead is None:
             self.unopened += mask.bit_count()
+            if connection.tracer is not None:
+                connection.tracer.dropped(span, mask, "decryption_failure", intake.now)
             return
         intake.open(self, span, count, mask, aead)
 
@@ -109,6 +114,8 @@ class Inbound:
         acks = connection.acks
         if opened != mask:
             self.invalid += (mask ^ opened).bit_count()
+            if connection.tracer is not None:
+                connection.tracer.dropped(span, mask ^ opened, "decryption_failure", now)
             if self.invalid > connection.integrity_limit:
                 connection.fail(TransportCode.AEAD_LIMIT_REACHED, "too many packets did not verify", now)
                 return False
@@ -118,6 +125,8 @@ class Inbound:
         opened = acks.note(counter, opened, ecn, now)
         if not opened:
             return False
+        if connection.tracer is not None:
+            connection.tracer.received(intake.views, span, opened, now)
         packets = opened.bit_count()
         self.packets += packets
         self.size += packets * size
@@ -292,7 +301,7 @@ class Inbound:
             connection.stream_arrived(stream)
 
     def _ack(self, frame: f.Frame, now: float) -> None:
-        _, largest, delay, ranges, _ = frame
+        _, largest, delay, ranges, counts = frame
         connection = self.connection
         recovery = connection.recovery
         if largest >= connection.next_counter:
@@ -302,7 +311,17 @@ class Inbound:
             if skipped is not None:
                 raise WireError(TransportCode.PROTOCOL_VIOLATION, f"packet {skipped} was acknowledged but never sent")
         seconds = (delay << connection.peer_parameters.ack_delay_exponent) / 1e6
+        before = recovery.log.largest_acked
         acked, lost = recovery.acknowledged(ranges, seconds, now)
+        pmtu = connection.pmtu
+        if lost and connection.mtu > MIN_DATAGRAM_SIZE:
+            pmtu.missed(lost)
+        if pmtu.suspects:
+            pmtu.arrived(acked)
+        if acked and connection.ecn.watching:
+            marked = connection.ecn.acknowledged(acked, lost, counts, largest > before, connection.next_counter)
+            if marked > 0:
+                recovery.controller.on_ecn(now, acked[-1][0].time)
         if acked:
             self.settle(acked, now)
         if lost:
@@ -332,6 +351,8 @@ class Inbound:
     def mourn(self, lost: Lost, now: float) -> None:
         """Asks for what was lost to be sent again."""
         connection = self.connection
+        if connection.tracer is not None:
+            connection.tracer.lost(lost, now)
         for record, mask in lost:
             half = record.half
             if half is not None:
@@ -388,6 +409,8 @@ class Inbound:
             connection.paths.challenged(self._path, frame[1])
         elif kind == f.PATH_RESPONSE:
             connection.paths.answered(frame[1], now)
+        elif kind == f.ACK_FREQUENCY:
+            connection.acks.wanted(frame[1], frame[2], frame[3] / 1e6, frame[4])
         elif kind == f.OBSERVED_ADDRESS:
             connection.observed_address = frame[1]
 

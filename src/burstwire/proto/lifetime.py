@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from burstwire.proto.acks import AckManager
     from burstwire.proto.connection import Connection
     from burstwire.proto.control import Item
+    from burstwire.proto.ecn import Ecn
     from burstwire.proto.inbound import Inbound
     from burstwire.proto.messages import MessageWriter
     from burstwire.proto.mtu import MtuDiscovery
@@ -92,9 +93,11 @@ class Lifetime:
     acks: AckManager
     config: Config
     control: dict[Item, None]
+    ecn: Ecn
     emit: Callable[[Event], None]
     inbound: Inbound
     keys: TrafficKeys
+    next_counter: int
     outbound: Outbound
     path: bytes
     paths: Paths
@@ -181,7 +184,7 @@ class Lifetime:
         """A genuine packet arrived."""
         self._last_heard = self._idle_from = now
         if path != self.path:
-            self.paths.seen(path, is_newest, size)
+            self.paths.seen(path, is_newest, size, now)
         if self.state == State.CLOSING:
             # Ever more rarely, so that two sides cannot keep each other busy (RFC 9000 §10.2.1).
             self._heard_closing += 1
@@ -236,6 +239,7 @@ class Lifetime:
             self.recovery.deadline(),
             self.acks.deadline,
             self.pacing_deadline,
+            self.paths.deadline,
             self._close_deadline,
             self._key_deadline,
         ):
@@ -265,12 +269,15 @@ class Lifetime:
         if deadline is not None and now >= deadline:
             lost = self.recovery.on_timeout(now)
             if lost:
+                self.pmtu.missed(lost)
+                self.ecn.missed(lost)
                 self.inbound.mourn(lost, now)
             if self.recovery.probes:
-                if self.pmtu.silence(self.recovery.pto_count, now):
-                    self.set_mtu()
+                self.ecn.on_pto(self.recovery.pto_count, self.next_counter)
                 self.outbound.prepare_probe(now)
             self.wake()
+        if self.paths.deadline is not None and now >= self.paths.deadline:
+            self.paths.on_timeout(now)
         self.acks.on_timeout(now)
         if self.acks.due:
             self.wake()

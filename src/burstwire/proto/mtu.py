@@ -5,20 +5,32 @@ at a time: first the largest that both sides could handle, for that settles a lo
 then the usual sizes upwards, until one does not arrive. What the interface cannot carry, the kernel refuses without
 sending anything (EMSGSIZE), so the first try costs a system call where it is in vain.
 
-A probe that is lost says nothing about congestion (RFC 9000 §14.4). When packets above the base stop arriving
-altogether, a black hole is assumed (RFC 8899 §4.3): the size goes back to the base, and the search starts again later.
+A probe that is lost says nothing about congestion (RFC 9000 §14.4).
+
+A path may come to carry less than it did, without a word: a black hole (RFC 8899 §4.3). Mere silence does not show it,
+for it may be an outage, nor do losses, for they may be chance. What shows it is that small packets arrive where large
+ones do not: so each PTO sends a *pair*, one large packet and a small one behind it, and so does every flight after a
+pair of which only the small one arrived. Two such pairs, ten large packets lost and none arrived since, and the size
+goes back to the base; the search starts again later. Any large packet that arrives clears the suspicion.
 """
 
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import TYPE_CHECKING
 
 from burstwire.config import MAX_DATAGRAM_SIZE, MIN_DATAGRAM_SIZE
 
-__all__ = ["PROBE", "MtuDiscovery"]
+if TYPE_CHECKING:
+    from burstwire.proto.recovery import Acked, Lost
+
+__all__ = ["PAIR", "PROBE", "MtuDiscovery"]
 
 PROBE = -1
 """The kind of a sent record's item that stands for a probe, beside frame types."""
+
+PAIR = -2
+"""The kind of an item that stands for the small packet of a pair."""
 
 SIZES = (1372, 1452, 1472, 4052, 8152, 8952, 8972, 16_384, 32_768)
 """Tried upwards: PPPoE and tunnels, Ethernet over IPv6 and IPv4, FDDI-like 4 KiB, jumbo frames of 8,192 and 9,000."""
@@ -32,8 +44,11 @@ RAISE_TIMER = 600.0
 BLACK_HOLE_TIMER = 60.0
 """Seconds until the search starts again after a black hole."""
 
-BLACK_HOLE_PTOS = 3
-"""PTOs in a row with nothing acknowledged after which large packets are suspected; their probes then go small."""
+BLACK_HOLE_LOSSES = 10
+"""Large packets in a row that must be lost to make a black hole: chance does not do that (0.15 ** 10 is 6e-9)."""
+
+BLACK_HOLE_PAIRS = 2
+"""Pairs of which only the small packet arrived: the first may have met the end of an outage."""
 
 WORTH_IT = 64 * 1024
 """Bytes of stream data from which on a search pays: a connection that exchanges small messages never probes."""
@@ -58,9 +73,23 @@ class MtuDiscovery:
     Attributes:
         size: bytes of UDP payload that packets have now.
         probing: the size of the probe on its way, 0 if there is none.
+        suspects: large packets lost since one arrived.
+        pairing: whether every flight of large packets ends with a small one.
     """
 
-    __slots__ = ("_failures", "_limit", "_pinned", "_queue", "_resume", "phase", "probing", "size")
+    __slots__ = (
+        "_failures",
+        "_limit",
+        "_pairs",
+        "_pinned",
+        "_queue",
+        "_resume",
+        "pairing",
+        "phase",
+        "probing",
+        "size",
+        "suspects",
+    )
 
     def __init__(self, pinned: int | None, peer_limit: int, peer_buffer: int) -> None:
         self._pinned = pinned is not None
@@ -74,8 +103,16 @@ class MtuDiscovery:
         self._failures = 0
         self._resume = float("inf")
         self.probing = 0
+        self.suspects = 0
+        self._pairs = 0
+        self.pairing = False
 
     # getters
+
+    @property
+    def may_shrink(self) -> bool:
+        """Whether packets are larger than every path carries, and need not be."""
+        return self.size > MIN_DATAGRAM_SIZE and not self._pinned
 
     @property
     def searching(self) -> bool:
@@ -131,30 +168,60 @@ class MtuDiscovery:
         if self._failures >= MAX_PROBES:
             self._give_up(size, now)
 
-    def refused(self, now: float) -> bool:
-        """The kernel said that a packet is too large for the interface; returns whether `size` has shrunk.
+    def refused(self, is_probe: bool, now: float) -> bool:
+        """The kernel said that a packet is too large for the interface, the probe on its way or another one.
 
-        If a probe is on its way, that is what was meant.
+        Returns:
+            whether `size` has shrunk.
         """
-        if self.probing:
-            size, self.probing = self.probing, 0
-            self._give_up(size, now)
+        if is_probe:
+            if self.probing:  # not yet settled otherwise
+                size, self.probing = self.probing, 0
+                self._give_up(size, now)
             return False
         return self._fall_back(now)
 
-    def silence(self, ptos: int, now: float) -> bool:
-        """So many PTOs in a row expired; returns whether `size` has shrunk because of it."""
-        return ptos >= BLACK_HOLE_PTOS and self._fall_back(now)
+    def missed(self, lost: Lost) -> None:
+        """Packets were lost."""
+        for record, mask in lost:
+            if record.size > MIN_DATAGRAM_SIZE and not record.is_probe:
+                self.suspects += mask.bit_count()
 
-    def new_path(self) -> None:
-        """The path is another one: nothing is known of it but the base."""
+    def arrived(self, acked: Acked) -> None:
+        """Packets arrived; to be called while there are `suspects`."""
+        for record, _, _ in acked:
+            if record.size > MIN_DATAGRAM_SIZE and not record.is_probe:
+                self._trust()
+                return
+
+    def pair_acked(self, now: float) -> bool:
+        """The small packet of a pair arrived, after `missed` and `arrived` heard of the large ones before it.
+
+        Returns:
+            whether `size` has shrunk.
+        """
+        if not self.suspects or not self.may_shrink:
+            return False
+        self._pairs += 1
+        self.pairing = True
+        if self._pairs < BLACK_HOLE_PAIRS or self.suspects < BLACK_HOLE_LOSSES:
+            return False
+        return self._fall_back(now)
+
+    def new_path(self, size: int = MIN_DATAGRAM_SIZE) -> None:
+        """The path is another one; of it is known that it once carried packets of `size` bytes."""
         self.probing = 0
         self._resume = float("inf")
+        self._trust()
         if not self._pinned:
-            self.size = MIN_DATAGRAM_SIZE
+            self.size = min(size, self._limit)
             self.phase = Phase.IDLE
 
     # inside
+
+    def _trust(self) -> None:
+        self.suspects = self._pairs = 0
+        self.pairing = False
 
     def _start(self) -> None:
         self.phase = Phase.SEARCHING
@@ -178,6 +245,7 @@ class MtuDiscovery:
             return False
         self.size = MIN_DATAGRAM_SIZE
         self.probing = 0
+        self._trust()
         self._finish(now, BLACK_HOLE_TIMER)
         return True
 

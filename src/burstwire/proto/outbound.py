@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto import control
 from burstwire.proto.control import Item
-from burstwire.proto.mtu import PROBE
+from burstwire.proto.mtu import PAIR, PROBE
 from burstwire.proto.outbox import MAX_SEGMENTS, MAX_TRAIN, Outbox
+from burstwire.proto.recovery import SHORT_PATH
 from burstwire.proto.sent import SentRecord
 from burstwire.wire import frames as f
 from burstwire.wire import varint
@@ -28,8 +29,21 @@ __all__ = ["Outbound"]
 SKIP_SPAN = 1 << 15
 """A packet number is skipped once in about so many: acknowledging it unreceived shows (RFC 9000 §21.4)."""
 
-ECT0 = 2
-"""The ECN codepoint ECT(0)."""
+ACKS_PER_WINDOW = 8
+"""ACKs for which a bulk sender asks in a round trip: fewer blur what HyStart++ watches (RFC 9406 §4.2 takes 8 samples),
+more are of no use, and cost both ends, and paths whose way back is narrow."""
+
+FEWER_ACKS_FROM = 64
+"""Packets of the congestion window from which on it asks at all."""
+
+MOST_BEFORE_ACK = 64
+"""Packets for which it asks for one ACK at most."""
+
+ACK_DELAY_SHARE = 4
+"""An ACK may be held back for one part in so many of the round trip, where that is longer than `max_ack_delay`,"""
+
+LONGEST_ACK_DELAY = 0.025
+"""but for this many seconds at most."""
 
 LENGTH_ROOM = 4
 """Bytes kept for a STREAM frame's length."""
@@ -51,7 +65,17 @@ class Outbound:
         packets: packets built. size: their bytes.
     """
 
-    __slots__ = ("_datagrams_turn", "_next_skip", "connection", "packets", "size")
+    __slots__ = (
+        "_ack_packets",
+        "_ack_requests",
+        "_ack_small_window",
+        "_ack_window",
+        "_datagrams_turn",
+        "_next_skip",
+        "connection",
+        "packets",
+        "size",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -59,6 +83,13 @@ class Outbound:
         self.size = 0
         self._next_skip = self._skip_after(connection.next_counter)
         self._datagrams_turn = False
+        self._ack_packets = 0
+        """Packets for which one ACK was asked for; 0: it never was."""
+        self._ack_requests = 0
+        self._ack_window = FEWER_ACKS_FROM * connection.mtu
+        """The window, in bytes, from which on fewer ACKs would do,"""
+        self._ack_small_window = 0
+        """and the one below which more are needed."""
 
     def transmit(self, now: float, outbox: Outbox) -> bool:
         """Puts what may be sent now into the outbox; returns whether the outbox, not the connection, ended it."""
@@ -84,10 +115,16 @@ class Outbound:
             connection.pacing_deadline = None
             return connection.acks.due and self._acknowledge(now, outbox)
         allowed = recovery.allowance(now)
+        pairing = connection.pmtu.pairing
         if recovery.probes:
+            if connection.pmtu.may_shrink and connection.sendable and not connection.control:
+                pairing = True  # a large packet and a small one, see mtu.py
+                recovery.probes = 1
             allowed = max(allowed, recovery.probes * connection.mtu)
         if connection.paths.outgoing:
             self._challenges(now, outbox)
+        before_flight = self.packets
+        large = False
         sendable = connection.sendable
         # Bulk data would take all that is allowed; what goes into mixed packets gets one of them for certain.
         held = connection.mtu if self._mixed_first() else 0
@@ -96,16 +133,24 @@ class Outbound:
             full = False
             tails: list[SendHalf] = []
             if sendable:
+                packets = self.packets
                 allowed, full = self._runs(now, outbox, allowed, held, tails)
+                large = large or self.packets != packets
             allowed, full = self._mixed(now, outbox, allowed, tails, full)
             held = 0
             if full or not sendable or allowed < connection.mtu or before == (allowed, len(sendable)):
                 break
+        if pairing and large and outbox.room:
+            self._small_of_pair(now, outbox)
         if connection.confirmed and outbox.room:
             self._probe_mtu(now, outbox)
+        if connection.ecn.mark and self.packets != before_flight:
+            connection.ecn.left(self.packets - before_flight, connection.next_counter)
         if not full and (sendable or connection.control or connection.datagrams.outgoing):
             recovery.limited = not recovery.held_by_peer
             connection.pacing_deadline = recovery.pacing_time(now)
+            if recovery.limited and not self._ack_small_window <= recovery.controller.window < self._ack_window:
+                self._ask_for_acks()
         else:
             recovery.limited = False
             connection.pacing_deadline = None
@@ -136,7 +181,28 @@ class Outbound:
         if not connection.sendable and not connection.control:
             connection.ask((f.PING,))
 
+    def ack_frequency(self) -> bytes:
+        """ACK_FREQUENCY as it is asked for now."""
+        recovery = self.connection.recovery
+        delay = max(recovery.max_ack_delay, min(recovery.rtt.smoothed / ACK_DELAY_SHARE, LONGEST_ACK_DELAY))
+        recovery.max_ack_delay = delay  # of which the PTO must know
+        self._ack_requests += 1
+        return f.encode_ack_frequency(self._ack_requests, self._ack_packets - 1, int(delay * 1e6), 1)
+
     # inside
+
+    def _ask_for_acks(self) -> None:
+        """The window is another one than when ACKs were last asked for: so are the packets that one may stand for."""
+        connection = self.connection
+        recovery = connection.recovery
+        window = recovery.controller.window
+        packets = min(max(window // (ACKS_PER_WINDOW * connection.mtu), 2), MOST_BEFORE_ACK)
+        self._ack_window = 2 * window
+        self._ack_small_window = window // 4 if packets > 2 else 0
+        # On short paths a wake-up takes in more packets than that, and timers are longer than round trips.
+        if recovery.rtt.smoothed >= SHORT_PATH and packets != self._ack_packets:
+            self._ack_packets = packets
+            connection.ask((f.ACK_FREQUENCY,))
 
     def _mixed_first(self) -> bool:
         """Whether a packet is kept free: always for control frames; for datagrams every other time, so that neither
@@ -160,6 +226,7 @@ class Outbound:
         mtu = connection.mtu
         chunk = mtu - RUN_OVERHEAD
         path = connection.path
+        mark = connection.ecn.mark
         rests = 0
         while queue and allowed - held >= mtu:
             half = queue[0]
@@ -174,10 +241,10 @@ class Outbound:
                 continue
             alone = len(queue) == 1 or queue[1].urgency > half.urgency
             if alone:
-                room = outbox.flight_room(path, mtu, 0)
+                room = outbox.flight_room(path, mtu, mark)
             else:
                 quantum = recovery.controller.window // TURNS_IN_WINDOW // mtu or 1
-                room = min(outbox.run_room(path, mtu, 0), max(1, quantum - half.turn))
+                room = min(outbox.run_room(path, mtu, mark), max(1, quantum - half.turn))
             if room <= 0:
                 return allowed, True
             first, count = self._numbers(min(count, room, (allowed - held) // mtu))
@@ -185,7 +252,9 @@ class Outbound:
                 return 0, False
             length = count * chunk
             aead = connection.keys.sealer(first >> GENERATION_BITS)
-            outbox.run(path, 0, aead, connection.remote_cid, first, mtu, count, half.stream_id, half.ring, low, length)
+            outbox.run(
+                path, mark, aead, connection.remote_cid, first, mtu, count, half.stream_id, half.ring, low, length
+            )
             record = SentRecord(first, count, recovery.log.sent, mtu, now, half, low, chunk)
             recovery.sent(record)
             self._sent_stream(half, low, length, False)
@@ -207,6 +276,7 @@ class Outbound:
         recovery = connection.recovery
         acks = connection.acks
         mtu = connection.mtu
+        mark = connection.ecn.mark
         waiting = tails
         while True:
             may_elicit = allowed >= mtu and (
@@ -246,7 +316,7 @@ class Outbound:
             named = acks.sent() if acks.unreported else -1
             self._take(first, 1)
             aead = connection.keys.sealer(first >> GENERATION_BITS)
-            size = outbox.packet(connection.path, 0, aead, connection.remote_cid, first, b"".join(parts))
+            size = outbox.packet(connection.path, mark, aead, connection.remote_cid, first, b"".join(parts))
             self.packets += 1
             self.size += size
             if elicits:
@@ -288,7 +358,8 @@ class Outbound:
         first, _ = self._numbers(1)
         payload = f.encode_ping() + f.encode_padding(size - DATA_OVERHEAD - 1)
         aead = connection.keys.sealer(first >> GENERATION_BITS)
-        outbox.lone_packet(connection.path, aead, connection.remote_cid, first, payload, connection)
+        mark = connection.ecn.mark
+        outbox.lone_packet(connection.path, aead, connection.remote_cid, first, payload, connection, mark)
         self.packets += 1
         self.size += size
         # Of no weight in flight: held against the window until it is known to be lost, a probe of 64 KiB would pause
@@ -297,6 +368,22 @@ class Outbound:
         record.is_probe = True
         recovery.sent(record)
         connection.pmtu.sent(size)
+        connection.sent_eliciting(now)
+
+    def _small_of_pair(self, now: float, outbox: Outbox) -> None:
+        """A small packet behind large ones: if only it arrives, they do not pass any more (RFC 8899 §4.3)."""
+        first = self._next_number()
+        if first < 0:
+            return
+        connection = self.connection
+        recovery = connection.recovery
+        self._take(first, 1)
+        aead = connection.keys.sealer(first >> GENERATION_BITS)
+        mark = connection.ecn.mark
+        size = outbox.packet(connection.path, mark, aead, connection.remote_cid, first, f.encode_ping())
+        self.packets += 1
+        self.size += size
+        recovery.sent(SentRecord(first, 1, recovery.log.sent, size, now, items=((PAIR,),)))
         connection.sent_eliciting(now)
 
     def _challenges(self, now: float, outbox: Outbox) -> None:

@@ -24,6 +24,7 @@ from burstwire.wire.header import DATA, DATA_OVERHEAD, HEADER, HEADER_SIZE, TAG
 
 if TYPE_CHECKING:
     from burstwire.proto.connection import Connection
+    from burstwire.proto.tracing import Tracer
 
 __all__ = ["MAX_SEGMENTS", "Outbox"]
 
@@ -79,6 +80,8 @@ class Outbox:
         """Whether another packet may join the train: false after a shorter one."""
         self._owners: dict[int, Connection] = {}
         """Whose lone packet a train is."""
+        self.tracer: Tracer | None = None
+        """Who is told of the packets that follow; set before each connection's turn."""
 
     # getters
 
@@ -141,6 +144,8 @@ class Outbox:
         The caller asked `run_room` or `flight_room` before and asks for no more than it said.
         """
         chunk = length // count
+        if self.tracer is not None:
+            self.tracer.run_sent(counter, size, count, stream_id, offset, chunk, ecn)
         aead = aead.for_size(size)
         cipher = aead.handle
         if cipher:
@@ -165,9 +170,13 @@ class Outbox:
             offset += n * chunk
             count -= n
 
-    def packet(self, path: bytes, ecn: int, aead: Aead, cid: int, counter: int, payload: bytes) -> int:
+    def packet(
+        self, path: bytes, ecn: int, aead: Aead, cid: int, counter: int, payload: bytes, is_probe: bool = False
+    ) -> int:
         """Adds one DATA packet with these frames; returns its size in bytes. The caller asked `room` before."""
         size = DATA_OVERHEAD + len(payload)
+        if self.tracer is not None:
+            self.tracer.packet_sent(counter, size, payload, ecn, is_probe)
         start = self._place(path, size, ecn)
         view = self.ring.views[self._slot]
         HEADER.pack_into(view, start, DATA, cid, counter)
@@ -175,10 +184,12 @@ class Outbox:
         self._seal(aead, start, size, 1)
         return size
 
-    def lone_packet(self, path: bytes, aead: Aead, cid: int, counter: int, payload: bytes, owner: Connection) -> None:
+    def lone_packet(
+        self, path: bytes, aead: Aead, cid: int, counter: int, payload: bytes, owner: Connection, ecn: int = 0
+    ) -> None:
         """Adds one DATA packet in a train of its own; if the kernel refuses it, `refused` names `owner`."""
         self._end_train()
-        self.packet(path, 0, aead, cid, counter, payload)
+        self.packet(path, ecn, aead, cid, counter, payload, is_probe=True)
         self._end_train()
         self._owners[self.trains.count - 1] = owner
 

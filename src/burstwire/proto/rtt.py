@@ -23,6 +23,7 @@ class Rtt:
 
     Attributes:
         latest: the last sample, without any correction; the initial RTT before the first.
+        adjusted: the last sample less what the peer held its ACK back, as far as that is believed (§5.3).
         smoothed: RFC 9002's smoothed_rtt.
         variance: RFC 9002's rttvar.
         minimum: the least sample since the path began or since `reset_minimum`.
@@ -30,10 +31,11 @@ class Rtt:
             sent after it (§7.6.2).
     """
 
-    __slots__ = ("_forget_minimum", "first_sample", "latest", "minimum", "smoothed", "variance")
+    __slots__ = ("_forget_minimum", "adjusted", "first_sample", "latest", "minimum", "smoothed", "variance")
 
     def __init__(self, initial: float = INITIAL_RTT) -> None:
         self.latest = initial
+        self.adjusted = initial
         self.smoothed = initial
         self.variance = initial / 2
         self.minimum = initial
@@ -51,7 +53,7 @@ class Rtt:
         """
         if sample < LEAST_SAMPLE:
             sample = LEAST_SAMPLE
-        self.latest = sample
+        self.latest = self.adjusted = sample
         if self.first_sample is None:
             self.first_sample = now
             self.minimum = self.smoothed = sample
@@ -65,6 +67,7 @@ class Rtt:
         adjusted = sample - ack_delay
         if adjusted < self.minimum or ack_delay < 0:
             adjusted = sample  # a delay that would undercut the path itself is not believed
+        self.adjusted = adjusted
         change = adjusted - self.smoothed
         self.variance += ((change if change > 0 else -change) - self.variance) / 4
         self.smoothed += change / 8

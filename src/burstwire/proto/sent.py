@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from burstwire.proto.congestion.delivery import Snapshot
     from burstwire.proto.sending import SendHalf
 
 __all__ = ["SentLog", "SentRecord", "bit_runs"]
@@ -40,6 +41,7 @@ class SentRecord:
         chunk: stream bytes of each packet.
         items: what a lone packet carried besides, to be asked again when it is lost.
         ack: the largest packet number that an ACK frame in it names, -1 without one.
+        delivery: what a `DeliverySampler` wants to know when it is acknowledged; None without one.
         is_probe: whether it is a probe of the path MTU, whose loss says nothing about congestion (RFC 9000 §14.4).
     """
 
@@ -47,6 +49,7 @@ class SentRecord:
         "ack",
         "chunk",
         "count",
+        "delivery",
         "first",
         "half",
         "is_probe",
@@ -84,6 +87,7 @@ class SentRecord:
         self.chunk = chunk
         self.items = items
         self.ack = ack
+        self.delivery: Snapshot | None = None
         self.is_probe = False
 
 

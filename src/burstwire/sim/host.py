@@ -14,7 +14,7 @@ from errno import EMSGSIZE
 from random import Random
 
 from burstwire.config import MAX_DATAGRAM_SIZE, Config
-from burstwire.core.address import ADDRESS_SIZE, pack_address
+from burstwire.core.address import ADDRESS_SIZE, pack_address, unpack_address
 from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunTable, TrainTable
 from burstwire.errors import TransportError
@@ -34,6 +34,7 @@ from burstwire.proto.events import (
     StreamsAvailable,
     StreamWritable,
 )
+from burstwire.qlog import TraceFolder, trace_folder
 from burstwire.sim.clock import Timer
 from burstwire.sim.network import Network
 from burstwire.sim.traffic import Application
@@ -119,6 +120,9 @@ class SimHost:
         self.endpoint = Endpoint(
             self.key, self.config, now=self.clock.now, random=random.randbytes, receive_buffer=receive_buffer
         )
+        folder = trace_folder(self.config)
+        if folder is not None:  # so that a run that failed can be had again with traces
+            self.endpoint.trace = TraceFolder(folder, self.config.qlog_limit, epoch=0.0).trace
         self.ring = BufferRing(self.config.receive_slots)
         self.table = RunTable()
         self.attempts: dict[int, Attempt] = {}
@@ -163,6 +167,10 @@ class SimHost:
         self.network.attach(address, self._arrive)
         self.network.detach(self.address)
         self.address = address
+
+    def rebind(self, port: int) -> None:
+        """Be known by another port from now on: the NAT on the way forgot the binding and made a new one."""
+        self.move(unpack_address(self.address)[0], port)
 
     def crash(self) -> None:
         """Vanish: nothing is sent or received any more, nobody is told."""

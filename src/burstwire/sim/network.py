@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import struct
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from hashlib import blake2b
 from random import Random
 
 from burstwire.core.address import unpack_address
 from burstwire.errors import AddressError
 from burstwire.sim.clock import Clock
-from burstwire.sim.link import Link, Pipe
+from burstwire.sim.link import Batch, Link, Pipe
 
 __all__ = ["Network", "Receiver", "Tap"]
 
@@ -64,6 +65,10 @@ class Network:
         """What the direction is like now."""
         return self._pipe(source, destination).link
 
+    def delivered(self, source: bytes, destination: bytes) -> int:
+        """Bytes of datagrams that went from `source` to `destination`, as far as the links went."""
+        return self._pipe(source, destination).delivered_bytes
+
     def stats(self) -> dict[str, int]:
         """Sums over all directions of `Pipe.counts`, and `unreachable` and `cut`."""
         total: Counter[str] = Counter(unreachable=self.unreachable, cut=self.cut)
@@ -103,9 +108,24 @@ class Network:
             if source in (None, start) and destination in (None, end):
                 pipe.link = link
 
+    def plan(
+        self, changes: Iterable[tuple[float, Link]], source: Selector = None, destination: Selector = None
+    ) -> None:
+        """Change directions (see `set_link`) after given times: (seconds from now, link).
+
+        A path whose round trip or MTU changes, that becomes lossy or heals. A rate that changes while datagrams wait
+        is exact with a `Bottleneck` and `Steps`.
+        """
+        for seconds, link in changes:
+            self.clock.at(self.clock.now + seconds, partial(self.set_link, link, source, destination))
+
     def outage(self, seconds: float, source: Selector = None, destination: Selector = None) -> None:
         """Lose everything that is sent from `source` to `destination` (None: any) in the next `seconds`."""
         self._outages.append((self.clock.now + seconds, source, destination))
+
+    def heal(self) -> None:
+        """End all outages now."""
+        self._outages.clear()
 
     def send(self, source: bytes, destination: bytes, datagrams: list[bytes], ecn: int = 0) -> None:
         """Send datagrams, which need not come from a host: a test may forge and replay."""
@@ -119,26 +139,28 @@ class Network:
         if self._outages and self._is_cut(source, destination):
             self.cut += len(datagrams)
             return
-        batch: list[bytes] = []
-        at, mark = 0.0, 0
-        for arrival, data, mark_now in self._pipe(source, destination).carry(now, datagrams, ecn):
-            if batch and (arrival != at or mark_now != mark):
-                self._schedule(at, source, destination, batch, mark)
-                batch = []
-            at, mark = arrival, mark_now
-            batch.append(data)
-        if batch:
-            self._schedule(at, source, destination, batch, mark)
+        pipe = self._pipe(source, destination)
+        for batch in pipe.carry(now, datagrams, ecn):
+            at, mark, arriving = batch
+            last = pipe.last
+            if last is not None and last[0] == at and last[1] == mark and at > now and pipe.link.grain:
+                last[2].extend(arriving)
+                continue
+            if pipe.link.grain:
+                batch = pipe.last = at, mark, list(arriving)
+            self._schedule(source, destination, batch)
 
     # inside
 
-    def _schedule(self, at: float, source: bytes, destination: bytes, batch: list[bytes], ecn: int) -> None:
+    def _schedule(self, source: bytes, destination: bytes, batch: Batch) -> None:
+        at, ecn, datagrams = batch
+
         def arrive() -> None:
             receiver = self._receivers.get(destination)
             if receiver is None:
-                self.unreachable += len(batch)
+                self.unreachable += len(datagrams)
             else:
-                receiver(source, batch, ecn)
+                receiver(source, datagrams, ecn)
 
         self.clock.at(at, arrive)
 
@@ -151,7 +173,7 @@ class Network:
                 if start in (None, source) and end in (None, destination)
             )
             random = Random(f"{self.seed} {source.hex()} {destination.hex()}")
-            pipe = self._pipes[source, destination] = Pipe(link, random)
+            pipe = self._pipes[source, destination] = Pipe(link, random, source)
         return pipe
 
     def _is_cut(self, source: bytes, destination: bytes) -> bool:

@@ -18,6 +18,7 @@ the type; types that only differ in their flag bits are brought to one:
 `MAX_STREAM_DATA`      (type, stream_id, limit); so too `STREAM_DATA_BLOCKED`
 `PATH_CHALLENGE`       (type, data of 8 bytes); so too `PATH_RESPONSE`
 `OBSERVED_ADDRESS`     (type, address of 24 bytes)
+`ACK_FREQUENCY`        (type, number, packets, delay, reordering). delay: µs
 any other from 0x40    (type, data): unknown to this version, to be ignored, but ack-eliciting
 =====================  =====================================================================================
 
@@ -38,6 +39,7 @@ from burstwire.wire.errors import FrameEncodingError, TransportCode, WireError
 __all__ = [
     "ACK",
     "ACK_ECN",
+    "ACK_FREQUENCY",
     "CLOSE",
     "CLOSE_APPLICATION",
     "CONFIRM",
@@ -64,6 +66,7 @@ __all__ = [
     "STREAM_DATA_BLOCKED",
     "Frame",
     "encode_ack",
+    "encode_ack_frequency",
     "encode_close",
     "encode_confirm",
     "encode_data_blocked",
@@ -111,6 +114,7 @@ CLOSE_APPLICATION: Final = 0x1D
 CONFIRM: Final = 0x1E
 DATAGRAM: Final = 0x30
 OBSERVED_ADDRESS: Final = 0x40
+ACK_FREQUENCY: Final = 0xAF
 
 NOT_ELICITING: Final = frozenset({PADDING, ACK, CLOSE})
 """Types (as in tuples) that no acknowledgement is owed for (RFC 9000 §1.2)."""
@@ -167,6 +171,7 @@ _NAMES: Final = {
     CONFIRM: "CONFIRM",
     DATAGRAM: "DATAGRAM",
     OBSERVED_ADDRESS: "OBSERVED_ADDRESS",
+    ACK_FREQUENCY: "ACK_FREQUENCY",
 }
 
 
@@ -341,6 +346,15 @@ def _read_rare(payload: Buffer, position: int, end: int, kind: int) -> tuple[Fra
         if len(data) != _ADDRESS_SIZE:
             raise FrameEncodingError(f"OBSERVED_ADDRESS has {len(data)} bytes instead of {_ADDRESS_SIZE}")
         return (OBSERVED_ADDRESS, bytes(data)), position
+    if kind == ACK_FREQUENCY:
+        fields = [kind]
+        at = 0
+        for _ in range(4):
+            value, at = varint.read(data, at)
+            fields.append(value)
+        if at != len(data):
+            raise FrameEncodingError("ACK_FREQUENCY is longer than its fields")
+        return tuple(fields), position
     return (kind, data), position
 
 
@@ -377,8 +391,11 @@ def encode_ack(
     """
     encode = varint.encode
     low, largest = ranges[0]
-    if len(ranges) == 1 and ecn is None and room is None:  # nothing was lost lately: most ACKs
-        return b"\x02" + encode(largest) + encode(delay) + b"\0" + encode(largest - low)
+    if len(ranges) == 1 and room is None:  # nothing was lost lately: most ACKs
+        if ecn is None:
+            return b"\x02" + encode(largest) + encode(delay) + b"\0" + encode(largest - low)
+        ect0, ect1, ce = map(encode, ecn)
+        return b"".join((b"\x03", encode(largest), encode(delay), b"\0", encode(largest - low), ect0, ect1, ce))
     head = (b"\x03" if ecn else b"\x02") + encode(largest) + encode(delay)
     tail = b"".join(map(encode, ecn)) if ecn else b""
     parts = [encode(largest - low)]
@@ -394,6 +411,19 @@ def encode_ack(
         parts.append(part)
         low = next_low
     return b"".join((head, encode(len(parts) - 1), *parts, tail))
+
+
+def encode_ack_frequency(number: int, packets: int, delay: int, reordering: int) -> bytes:
+    """ACK_FREQUENCY (draft-ietf-quic-ack-frequency), with a length as every type from 0x40 on.
+
+    Args:
+        number: counts these frames; the highest one counts.
+        packets: ack-eliciting packets that need not be acknowledged at once.
+        delay: µs that an acknowledgement may be held back.
+        reordering: packets by which one must be out of order to be acknowledged at once; 0: none ever is.
+    """
+    fields = b"".join(map(varint.encode, (number, packets, delay, reordering)))
+    return b"\x40\xaf" + varint.encode(len(fields)) + fields
 
 
 def encode_reset_stream(stream_id: int, code: int, final_size: int) -> bytes:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from burstwire.config import FIXED_RATE
 from burstwire.errors import ConfigError
+from burstwire.proto.congestion.delivery import DeliverySampler
 from burstwire.proto.rtt import Rtt
 
-__all__ = ["MAX_WINDOW", "CongestionController", "initial_window", "make_controller", "minimum_window"]
+__all__ = ["MAX_WINDOW", "CongestionController", "initial_window", "make_controller", "minimum_window", "sampler_of"]
 
 MAX_WINDOW = 1 << 30
 """Bytes: no window grows beyond 1 GiB, ten times what 10 Gbit/s need over 80 ms; it keeps sums small and
@@ -75,10 +77,32 @@ class CongestionController(Protocol):
         """Numbers for people; the names may change."""
 
 
-def make_controller(name: str, now: float, mtu: int) -> CongestionController:
-    """A fresh controller; raises `ConfigError` for a name that is not one of `Config.congestion`'s."""
+def sampler_of(controller: CongestionController) -> DeliverySampler | None:
+    """The sampler of a controller that wants to know the delivery rate: one with an attribute `sampler`, which hears
+    of every record sent, acknowledged or lost before the controller does."""
+    sampler: DeliverySampler | None = getattr(controller, "sampler", None)
+    return sampler
+
+
+def make_controller(name: str, now: float, mtu: int, fixed_rate: float = FIXED_RATE) -> CongestionController:
+    """A fresh controller; raises `ConfigError` for a name that is not one of `Config.congestion`'s.
+
+    `fixed_rate`, in bytes per second, is for the controller of that name.
+    """
     if name == "cubic":
         from burstwire.proto.congestion.cubic import Cubic
 
         return Cubic(now, mtu)
+    if name == "bbr":
+        from burstwire.proto.congestion.bbr import Bbr
+
+        return Bbr(now, mtu)
+    if name == "ledbat":
+        from burstwire.proto.congestion.ledbat import Ledbat
+
+        return Ledbat(now, mtu)
+    if name == "fixed":
+        from burstwire.proto.congestion.fixed import Fixed
+
+        return Fixed(now, mtu, fixed_rate)
     raise ConfigError(f"no such congestion controller: {name!r}")

@@ -196,6 +196,13 @@ class Cubic:
             "undone": self._undone,
         }
 
+    @property
+    def state(self) -> str:
+        """What it does now, for traces; recovery (RFC 9002 §7.3.2) lasts until the first growth after it."""
+        if self._cwnd < self._ssthresh:
+            return "slow_start"
+        return "recovery" if self._epoch is None and self._recovery_start > -inf else "congestion_avoidance"
+
     # rules
 
     def _grow_slow_start(self, acked: int) -> None:
