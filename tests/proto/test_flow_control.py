@@ -110,7 +110,7 @@ def test_a_short_path_needs_no_more_than_its_rate_asks_for():
 
 
 def test_streams_that_grow_leave_a_part_of_the_connection_to_those_that_do_not():
-    config = Config(stream_window=1 * MIB, connection_window=2 * MIB, stream_window_initial=64 * KIB)
+    config = Config(stream_window=1 * MIB, connection_window=2 * MIB, stream_window_initial=64 * KIB, pacing=False)
     pair = Pair(config)
     pair.delay = 0.05
     pairs = [opened(pair) for _ in range(4)]
