@@ -243,7 +243,7 @@ class Outbound:
             if alone:
                 room = outbox.flight_room(path, mtu, mark)
             else:
-                quantum = recovery.controller.window // TURNS_IN_WINDOW // mtu or 1
+                quantum = min(recovery.controller.window // TURNS_IN_WINDOW // mtu or 1, MAX_SEGMENTS, MAX_TRAIN // mtu)
                 room = min(outbox.run_room(path, mtu, mark), max(1, quantum - half.turn))
             if room <= 0:
                 return allowed, True
@@ -264,7 +264,7 @@ class Outbound:
             allowed -= count * mtu
             if not alone and not half.resend.total:  # what was lost goes before what is new
                 half.turn += count
-                if half.turn >= min(quantum, MAX_SEGMENTS, MAX_TRAIN // mtu):
+                if half.turn >= quantum:
                     half.turn = 0
                     del queue[0]
                     connection.turn_over(half)
