@@ -173,13 +173,16 @@ def test_after_ten_probe_timeouts_half_of_the_rate_is_back_within_twenty_round_t
     with Simulation(1, SHAPE) as sim:
         left, right, near, far = ready(sim, LASTING.replace(congestion=controller))
         flow = near.open().send(1 << 40)
-        sim.pass_time(4)
+        sim.pass_time(3)
+        got = far.flow(flow)
+        earlier = got.received
+        sim.pass_time(1)
+        rate = got.received - earlier
         recovery = near.connection.recovery
         sim.network.outage(100_000, left.address)
         sim.run(lambda: recovery.pto_count == 10, within=5000)
         silent = sim.clock.now
         sim.network.heal()
-        got = far.flow(flow)
         before = got.received
         sim.run(lambda: got.received > before, within=1000)
         waited = sim.clock.now - silent
@@ -188,7 +191,7 @@ def test_after_ten_probe_timeouts_half_of_the_rate_is_back_within_twenty_round_t
             before = got.received
             sim.pass_time(0.135)
             rounds += 1
-            if got.received - before >= 0.5 * 20 * MBIT * 0.135 or rounds >= 100:
+            if got.received - before >= 0.5 * rate * 0.135 or rounds >= 100:
                 break
         for host in (left, right):
             host.endpoint.close(sim.clock.now, 1, "")

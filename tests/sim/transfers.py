@@ -24,6 +24,9 @@ PAYLOAD = 1200 - 42
 CONFIG = Config(idle_timeout=600, handshake_timeout=600)
 """Longer than any outage with what its back-off adds."""
 
+FIXED = 1.25e6
+"""Bytes a second of the controller "fixed": 10 Mbit/s, whatever the path could carry."""
+
 RARE = 1e-4
 """How unlikely a series of lost probes must be to be left out of the bounds, for each wait of a transfer."""
 
@@ -123,7 +126,8 @@ class Case:
 
         The least of: the bottleneck's rate; the windows over a round trip; what Reno reaches with losses of a share p
         by Padhye et al. (1998, equation 30), which is Mathis' 1.22 / √p a round trip for small p, and counts time-outs
-        for a large one. A few losses of a burst count as one, and reordered packets may be taken for lost.
+        for a large one. A few losses of a burst count as one, and reordered packets may be taken for lost. A rate that
+        is configured is not exceeded.
         """
         window = min(CONFIG.send_buffer, CONFIG.stream_window, CONFIG.connection_window)
         least = min(self.rate * (1 - self.share_lost), window / self.round)
@@ -131,6 +135,8 @@ class Case:
         if p:
             each = self.round * sqrt(2 * p / 3) + self.pto * min(1.0, 3 * sqrt(3 * p / 8)) * p * (1 + 32 * p * p)
             least = min(least, PAYLOAD / each)
+        if self.congestion == "fixed":
+            least = min(least, FIXED)
         return SHARE * least
 
     @property
@@ -249,6 +255,8 @@ def transfer(case: Case, prepare: Callable[[Simulation, SimHost, SimHost], objec
         grain=case.grain,
     )
     config = CONFIG.replace(congestion=case.congestion)
+    if case.congestion == "fixed":
+        config = config.replace(fixed_rate=FIXED)
     simulation = Simulation(case.seed, link)
     try:
         with simulation as sim:
