@@ -176,6 +176,29 @@ def test_persistent_congestion_starts_over_at_the_least_rate() -> None:
     assert sender.cc.window == 2 * sender.rate * RTT == pytest.approx(4 * MTU)
 
 
+def test_after_persistent_congestion_the_rate_doubles_each_round_trip_up_to_the_whole() -> None:
+    sender = Sender()
+    sender.rounds(3)
+    sender.cc.on_loss(sender.now, 100 * MTU, sender.now, True)
+    start = sender.rate
+    sender.rounds(4)
+    assert 4 * start <= sender.rate <= 16 * start
+    sender.rounds(10)
+    assert sender.rate == RATE
+
+
+def test_a_loss_ends_the_doubling() -> None:
+    sender = Sender()
+    sender.rounds(3)
+    sender.cc.on_loss(sender.now, 100 * MTU, sender.now, True)
+    sender.rounds(2)
+    sender.cc.on_loss(sender.now, MTU, sender.now, False)
+    before = sender.rate
+    assert before < RATE / 4
+    sender.rounds(4)
+    assert sender.rate < 2 * before
+
+
 def test_no_more_than_two_round_trips_are_in_flight() -> None:
     sender = Sender()
     sender.rounds(10)

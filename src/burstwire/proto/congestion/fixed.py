@@ -13,7 +13,8 @@ For links whose capacity is known and reserved. Not specified anywhere; this is 
   the bottleneck has what was given up for seconds, not for a round trip.
 * No more than two round trips' worth is in flight, so that a peer that falls silent is sent that much, and then the
   backed-off probes of RFC 9002 §6.2 and nothing else. Persistent congestion (RFC 9002 §7.6) starts over at the least
-  rate.
+  rate, which then doubles each round trip until something is lost or marked, as in slow start: the path was gone, not
+  crowded.
 
 Others beside it get something, not an even share: on shared paths choose another controller.
 """
@@ -81,6 +82,7 @@ class Fixed:
         "_marked",
         "_mtu",
         "_rate",
+        "_restarting",
         "_since",
         "_srtt",
         "_undone",
@@ -98,6 +100,8 @@ class Fixed:
         self._least_rtt = inf
         self._high = 0
         """Intervals in a row with high loss."""
+        self._restarting = False
+        """Whether the rate doubles each round trip, after persistent congestion."""
         self._before: float | None = None
         """The rate before the latest reduction."""
         self._events = 0
@@ -135,6 +139,7 @@ class Fixed:
         if persistent:
             self._before = None
             self._rate = self._least()
+            self._restarting = True
             self._events += 1
             self._begin(now)
         self._set()
@@ -180,6 +185,13 @@ class Fixed:
     # rules
 
     def _judge(self, now: float, largest_sent_time: float, app_limited: bool) -> None:
+        if self._restarting:
+            self._restarting = not (self._lost or self._marked) and self._rate < self._full
+            if self._restarting:
+                if largest_sent_time - self._since >= self._srtt and not app_limited:
+                    self._rate = min(2 * self._rate, self._full)
+                    self._begin(now)
+                return
         total = self._acked + self._lost
         enough = total >= SAMPLE_PACKETS * self._mtu or self._lost >= SAMPLE_LOSSES * self._mtu
         if not enough or largest_sent_time - self._since < self._srtt:
