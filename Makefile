@@ -1,7 +1,7 @@
 # Every target makes what it needs: a virtual environment in .venv and the packages of the extras it names.
 #   make run            the example
 #   make test           the tests
-#   make test-sim       20,000 simulated transfers over bad paths, on all processors, about 15 minutes (SIM_COUNT=1000: fewer)
+#   make test-sim       20,000 simulated transfers over bad paths, on all processors, 25 minutes (SIM_COUNT=1000: fewer)
 #   make bench          the benchmarks, about 20 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
 #   make bench-paths    congestion controllers on simulated paths, minutes; report and plots in build/bench/paths/
