@@ -29,8 +29,12 @@ def main() -> int:
     parser.add_argument(
         "--line", action="append", choices=tuple(figures.GROUPS), help="of the figures to reach, only this group"
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench", help="folder of the report")
+    parser.add_argument(
+        "--output", type=Path, help="folder of the report (build/bench, or build/bench/part with --only)"
+    )
     options = parser.parse_args()
+    # A part by itself does not write over the report of everything.
+    output = options.output or ROOT / "build" / "bench" / ("part" if options.only else "")
     if options.line and options.only != ["figures"]:
         parser.error("--line goes with --only figures")
     chosen = {name: PARTS[name] for name in PARTS if not options.only or name in options.only}
@@ -54,7 +58,7 @@ def main() -> int:
             traceback.print_exc()
         report.seconds[name] = time.monotonic() - started
         say(f"{name}: {report.seconds[name]:.0f} s")
-    for path in [*report.write(options.output), *draw(report, options.output)]:
+    for path in [*report.write(output), *draw(report, output)]:
         say(f"written: {path}")
     failed = [what for what, holds in report.verdicts.items() if not holds]
     for what in failed:
