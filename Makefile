@@ -22,8 +22,7 @@ BUILD := .build
 SANITIZE_TESTS ?= tests/core tests/crypto
 PYTEST_OPTIONS ?=
 SIM_COUNT ?= 10000
-TRANSFER_TESTS ?= tests/aio tests/net tests/cli $(addprefix tests/proto/test_,$(addsuffix .py,connection messages intake \
-                  halves outbox resets)) $(addprefix tests/sim/test_,$(addsuffix .py,grid behaviour chaos idle))
+TRANSFER_TESTS ?= tests/aio tests/net tests/cli tests/proto tests/sim
 BUNDLE ?=
 T ?= 600
 FUZZ ?=
