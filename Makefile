@@ -2,6 +2,7 @@
 #   make run            the example
 #   make test           the tests
 #   make test-sim       20,000 simulated transfers over bad paths, on all processors, 25 minutes (SIM_COUNT=1000: fewer)
+#   make test-hard      attacks and faults with the amounts that docs/security.md quotes; report in build/hard/
 #   make bench          the benchmarks, about 20 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
 #   make bench-paths    congestion controllers on simulated paths, minutes; report and plots in build/bench/paths/
@@ -33,7 +34,7 @@ C_HEADERS := $(wildcard csrc/*.h)
 C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wcast-qual -Wpointer-arith -Werror
 
-.PHONY: run test test-sim bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean test-sanitize test-backends \
+.PHONY: run test test-sim test-hard bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean test-sanitize test-backends \
         test-pythons fuzz check-tools
 .DELETE_ON_ERROR:
 
@@ -69,6 +70,9 @@ test: $(VENV)/installed-test
 test-sim: $(VENV)/installed-test
 	@failed=0; for what in grid exact; do \
 	  $(BIN)/python tests/sim/campaign.py $$what --count $(SIM_COUNT) || failed=1; done; exit $$failed
+
+test-hard: $(VENV)/installed-test
+	$(BIN)/python -m pytest $(PYTEST_OPTIONS) --hard -rP tests/hard
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benches

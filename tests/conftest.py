@@ -16,6 +16,10 @@ settings.register_profile("thorough", parent=settings.get_profile("default"), ma
 settings.load_profile(os.environ.get("BURSTWIRE_HYPOTHESIS", "default"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--hard", action="store_true", help="tests/hard with the amounts that docs/security.md quotes")
+
+
 def pytest_report_header() -> str:
     from burstwire.core import _burstwire
 
