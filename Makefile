@@ -3,6 +3,7 @@
 #   make test           the tests
 #   make test-sim       20,000 simulated transfers over bad paths, on all processors, 25 minutes (SIM_COUNT=1000: fewer)
 #   make test-hard      attacks and faults with the amounts that docs/security.md quotes; report in build/hard/
+#   make test-repeat    the tests marked `repeat`, N=100 times in a row, each round with another seed (SEED=: the first one)
 #   make bench          the benchmarks, about 20 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
 #   make bench-paths    congestion controllers on simulated paths, minutes; report and plots in build/bench/paths/
@@ -25,6 +26,8 @@ PYTEST_OPTIONS ?=
 SIM_COUNT ?= 10000
 TRANSFER_TESTS ?= tests/aio tests/net tests/cli tests/proto tests/sim
 BUNDLE ?=
+N ?= 100
+SEED ?= $(shell date +%s)
 T ?= 600
 FUZZ ?=
 FUZZ_OPTIONS ?=
@@ -34,8 +37,8 @@ C_HEADERS := $(wildcard csrc/*.h)
 C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wcast-qual -Wpointer-arith -Werror
 
-.PHONY: run test test-sim test-hard bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean test-sanitize test-backends \
-        test-pythons fuzz check-tools
+.PHONY: run test test-sim test-hard test-repeat bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean \
+        test-sanitize test-backends test-pythons fuzz check-tools
 .DELETE_ON_ERROR:
 
 # --- what must be there before anything is built -------------------------------------------------------------------
@@ -73,6 +76,14 @@ test-sim: $(VENV)/installed-test
 
 test-hard: $(VENV)/installed-test
 	$(BIN)/python -m pytest $(PYTEST_OPTIONS) --hard -rP tests/hard
+
+# The marker is looked for as text, so that a round does not import all other tests first.
+test-repeat: SEED := $(SEED)
+test-repeat: $(VENV)/installed-test
+	@files=$$(grep -rl --include='test_*.py' 'mark\.repeat' tests) || { echo "no test is marked repeat"; exit 1; }; \
+	for round in $$(seq 1 $(N)); do seed=$$(($(SEED) + round - 1)); echo "round $$round of $(N), seed $$seed"; \
+	  $(BIN)/python -m pytest -q -x -m repeat --seed $$seed --hypothesis-seed $$seed $(PYTEST_OPTIONS) $$files \
+	  || { echo "round $$round failed; again: make test-repeat N=1 SEED=$$seed"; exit 1; }; done
 
 bench: $(VENV)/installed-bench
 	$(BIN)/python -m benches

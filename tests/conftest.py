@@ -18,6 +18,13 @@ settings.load_profile(os.environ.get("BURSTWIRE_HYPOTHESIS", "default"))
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--hard", action="store_true", help="tests/hard with the amounts that docs/security.md quotes")
+    parser.addoption("--seed", type=int, default=1, help="what the fixture `seed` gives (default: 1)")
+
+
+@pytest.fixture
+def seed(request: pytest.FixtureRequest) -> int:
+    """What random decisions of a test come from: `make test-repeat` gives another one each round."""
+    return int(request.config.getoption("--seed"))
 
 
 def pytest_report_header() -> str:

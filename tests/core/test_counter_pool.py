@@ -25,6 +25,7 @@ def test_ranges_follow_one_another(steps: list[int]) -> None:
     assert pool.peek(index) == expected
 
 
+@pytest.mark.repeat
 def test_threads_never_get_the_same_counter() -> None:
     pool = CounterPool()
     index = pool.acquire()
