@@ -17,11 +17,12 @@ from burstwire.core.run import RunTable
 from burstwire.identity import KeyPair
 from burstwire.proto.connection import Connection
 from burstwire.proto.desk import HandshakeDesk
-from burstwire.proto.endpoint import MAX_GONE, MAX_RESETS, Endpoint
+from burstwire.proto.endpoint import MAX_RESETS, Endpoint
 from burstwire.proto.events import ConnectionEnded, ConnectionEstablished, Event, StreamOpened
 from burstwire.proto.messages import MAX_READY
 from burstwire.proto.path import MAX_WAITING
 from burstwire.proto.ranges import MAX_RECEIVED_RANGES
+from burstwire.proto.roster import MAX_GONE
 from burstwire.proto.streams import Stream
 
 __all__ = ["ATTACKER", "CONFIG", "HONEST", "KEYS", "SIDE", "Node", "World", "check_connection", "check_desk"]
@@ -116,7 +117,7 @@ class Node:
         endpoint = self.endpoint
         config = endpoint.config
         assert len(endpoint.connections) <= config.max_connections
-        assert len(endpoint._gone) <= MAX_GONE
+        assert len(endpoint._roster._gone) <= MAX_GONE
         assert len(endpoint._resets) <= MAX_RESETS
         check_desk(endpoint.desk, config)
         for connection in endpoint.connections.values():

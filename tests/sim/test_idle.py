@@ -13,7 +13,7 @@ from burstwire.crypto.aead import BySize
 from burstwire.crypto.aead_cryptography import CryptographyAead
 from burstwire.crypto.aead_libcrypto import LibcryptoAead
 from burstwire.proto.connection import Connection
-from burstwire.proto.endpoint import MOST_RESTED, QUIET
+from burstwire.proto.roster import MOST_RESTED, QUIET
 from burstwire.sim import Link, Peer, SimHost, Simulation
 
 SETTLED = 4.0
@@ -112,7 +112,7 @@ def test_a_connection_that_is_busy_now_and_then_is_left_alone() -> None:
 
 
 def test_all_of_very_many_quiet_connections_are_put_to_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("burstwire.proto.endpoint.MOST_RESTED", 2)
+    monkeypatch.setattr("burstwire.proto.roster.MOST_RESTED", 2)
     assert MOST_RESTED > 2
     with Simulation(1, Link(delay=0.01)) as sim:
         _, _, pairs = connected(sim, 7, Config())

@@ -17,8 +17,6 @@ import errno
 import hmac
 from collections import deque
 from collections.abc import Callable
-from heapq import heapify, heappop, heappush
-from typing import TypeVar
 
 from burstwire.config import Config, check_congestion
 from burstwire.core.address import unpack_address
@@ -39,14 +37,13 @@ from burstwire.proto.intake import MAX_SPAN, Intake, Span
 from burstwire.proto.load import TokenBucket
 from burstwire.proto.negotiation import Refusal
 from burstwire.proto.outbox import Outbox
+from burstwire.proto.roster import Roster
 from burstwire.wire import frames as f
 from burstwire.wire.errors import WireError
 from burstwire.wire.header import DATA, RESET
 from burstwire.wire.packets import Reset
 
 __all__ = ["Endpoint"]
-
-_K = TypeVar("_K")
 
 IN_GENERATION = (1 << GENERATION_BITS) - 1
 """The bits of a packet number that are zero only in the first packet of a key generation."""
@@ -63,16 +60,6 @@ RESETS_PER_SECOND = 100
 
 MAX_RESETS = 64
 """RESETs that wait to be sent."""
-
-MAX_GONE = 4096
-"""Connection IDs remembered of connections that are over, about 400 KB; they are needed for 3 PTO."""
-
-QUIET = 0.25
-"""Seconds between looks at which connections rest: after one to two of them without a packet. What is made anew
-afterwards costs a few microseconds, once; what is kept by thousands of idle connections costs megabytes."""
-
-MOST_RESTED = 1000
-"""Connections put to rest in one look: a millisecond or two of work."""
 
 COUNTERS = (
     "datagrams_unknown",
@@ -115,7 +102,8 @@ class Endpoint:
         backend = check_backend(config.aead_backend) or FASTEST
         self.config = config = config.replace(aead_backend=backend)
         self.key = key
-        self.connections: dict[int, Connection] = {}
+        self._roster = Roster()
+        self.connections = self._roster.connections
         self.backlog_full = False
         self._random = random
         self._events: deque[Event] = deque()
@@ -137,20 +125,6 @@ class Endpoint:
         self._ready: dict[Connection, None] = {}
         self._greetings: list[Connection] = []
         """New connections that owe their peer a frame as soon as the application knows of them."""
-        # By connection ID, so that a heap entry that is stale keeps no ended connection in memory.
-        self._timers: list[tuple[float, int]] = []
-        self._armed: dict[int, float] = {}
-        self._unarmed: dict[Connection, None] = {}
-        """Whose deadlines may have changed since `next_timeout` was asked: looked at once a step."""
-        self._gone: dict[int, float] = {}
-        """Connection IDs of closed connections, and until when their packets are dropped without a word."""
-        self._noisy: dict[Connection, None] = {}
-        """Connections that sent or received since the latest look."""
-        self._calming: dict[Connection, None] = {}
-        """Those that did so before it, and have not been put to rest."""
-        self._look_at: float | None = None
-        self._by_key: dict[PublicKey, list[Connection]] = {}
-        self._by_remote_cid: dict[int, list[Connection]] = {}
         self._resets: deque[tuple[bytes, bytes]] = deque()
         self._reset_bucket = TokenBucket(RESETS_PER_SECOND, RESETS_PER_SECOND, now)
         self._flying: TrainTable | None = None
@@ -180,18 +154,10 @@ class Endpoint:
 
     def next_timeout(self) -> float | None:
         """When `handle_timeout` should be called, in seconds; None for never."""
-        if self._unarmed:
-            unarmed, self._unarmed = self._unarmed, {}
-            for connection in unarmed:
-                self._rearm(connection)
-        timers = self._timers
-        armed = self._armed
-        while timers and armed.get(timers[0][1]) != timers[0][0]:
-            heappop(timers)
-        when = timers[0][0] if timers else None
-        for other in (self.desk.next_timeout(), self._look_at):
-            if other is not None and (when is None or other < when):
-                when = other
+        when = self._roster.next_timeout()
+        handshakes = self.desk.next_timeout()
+        if when is None or (handshakes is not None and handshakes < when):
+            return handshakes
         return when
 
     def stats(self) -> dict[str, int]:
@@ -237,11 +203,11 @@ class Endpoint:
                 handshakes.append((bytes(ring.views[slot][start : start + size]), path))
         if span:
             self._admit_span(intake, span, now)
+        roster = self._roster
         for connection in intake.finish():
-            self._noisy[connection] = None
+            roster.noisy[connection] = None
             self._changed(connection, now)
-        if self._look_at is None:
-            self._look_at = now + QUIET
+        roster.heard(now)
         for datagram, path in handshakes:  # DATA before handshakes
             if datagram[:1] == bytes((RESET,)):
                 self._reset_received(datagram, now)
@@ -252,22 +218,14 @@ class Endpoint:
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due; calling it too early does no harm."""
-        timers = self._timers
-        armed = self._armed
-        while timers and timers[0][0] <= now:
-            when, cid = heappop(timers)
-            if armed.get(cid) != when:
-                continue
-            del armed[cid]
-            connection = self.connections[cid]
+        for connection in self._roster.due(now):
             due = connection.next_timeout()
             if due is not None and due <= now:
                 connection.handle_timeout(now)
                 self._ready[connection] = None
             else:
                 self._changed(connection, now)
-        if self._look_at is not None and now >= self._look_at:
-            self._look(now)
+        self._roster.look(now)
         self.desk.handle_timeout(now)
         if self.desk.results:
             self._collect(now)
@@ -307,7 +265,7 @@ class Endpoint:
                 outbox.tracer = connection.tracer
                 if connection.tracer is not None:
                     connection.tracer.now = now
-                self._noisy[connection] = None
+                self._roster.noisy[connection] = None
                 if not connection.outbound.transmit(now, outbox):
                     ready.pop(connection, None)
                     if self._budget is not None:
@@ -392,11 +350,7 @@ class Endpoint:
         for connection in list(self.connections.values()):
             self._remove(connection)
         self._ready.clear()
-        self._timers.clear()
-        self._armed.clear()
-        self._unarmed.clear()
-        self._gone.clear()
-        self._look_at = None
+        self._roster.clear()
         self._flying = None
         self._outbox.close()
 
@@ -408,7 +362,7 @@ class Endpoint:
     def _new_cid(self) -> int:
         while True:
             cid = int.from_bytes(self._random(4), "big")
-            if cid and cid not in self.connections and cid not in self._gone and not self.desk.owns(cid):
+            if cid and not self._roster.knows(cid) and not self.desk.owns(cid):
                 return cid
 
     def _wake(self, connection: Connection) -> None:
@@ -428,52 +382,10 @@ class Endpoint:
         if connection.tracer is not None:
             connection.tracer.updated(now)
         if connection.state >= State.DRAINING and not connection.close_due:
-            self._bury(connection, now)
+            if self._roster.bury(connection, now):
+                self._let_go(connection)
         else:
-            self._unarmed[connection] = None
-
-    def _rearm(self, connection: Connection) -> None:
-        """Arms the connection's timer if it is due earlier than armed for; a later one corrects itself on firing."""
-        when = connection.next_timeout()
-        if when is None:
-            return
-        cid = connection.local_cid
-        armed = self._armed
-        due = armed.get(cid)
-        if (due is None or when < due) and self.connections.get(cid) is connection:
-            armed[cid] = when
-            timers = self._timers
-            heappush(timers, (when, cid))
-            if len(timers) > 64 + 2 * len(armed):  # mostly entries that an earlier deadline made stale
-                timers[:] = [(when, cid) for cid, when in armed.items()]
-                heapify(timers)
-
-    def _bury(self, connection: Connection, now: float) -> None:
-        """Forgets a connection that neither sends nor takes anything any more; its ID is known for 3 PTO (RFC 9000
-        §10.2.2), so that late packets do not count as a stranger's. That takes no timer."""
-        until = connection.close_deadline
-        connection.state = State.ENDED
-        if until is not None and connection.local_cid in self.connections:
-            gone = self._gone
-            while gone and (len(gone) >= MAX_GONE or gone[next(iter(gone))] <= now):
-                del gone[next(iter(gone))]
-            gone[connection.local_cid] = until
-        self._remove(connection)
-
-    def _look(self, now: float) -> None:
-        """Puts those to rest that were quiet since the look before."""
-        calm = self._calming
-        self._calming, self._noisy = self._noisy, {}
-        rested = 0
-        for connection in calm:
-            if connection in self._calming:
-                continue
-            if rested < MOST_RESTED:
-                rested += 1
-                connection.rest()
-            else:
-                self._calming[connection] = None
-        self._look_at = now + QUIET if self._calming else None
+            self._roster.unarmed[connection] = None
 
     def _make(self, established: Established, now: float) -> Connection:
         made = Connection(established, self.config, now, self._random, self._counters, self._events.append, self._wake)
@@ -482,30 +394,26 @@ class Endpoint:
         return made
 
     def _register(self, connection: Connection, now: float) -> None:
-        self.connections[connection.local_cid] = connection
         if connection.attempt is not None and connection.attempt in self._chosen:
             connection.set_congestion(self._chosen.pop(connection.attempt), now)
         if self._budget is not None:
             connection.recovery.share = Share(self._budget)
-        siblings = self._by_key.setdefault(connection.peer_key, [])
-        for sibling in siblings[-SIBLINGS_PROBED:]:
+        for sibling in self._roster.of_key(connection.peer_key)[-SIBLINGS_PROBED:]:
             if sibling.listening:
                 # The peer may have restarted: a PING shows whether its older connection still lives.
                 sibling.ask((f.PING,))
-        siblings.append(connection)
-        self._by_remote_cid.setdefault(connection.remote_cid, []).append(connection)
+        self._roster.add(connection)
         self._changed(connection, now)
 
     def _remove(self, connection: Connection) -> None:
-        if self.connections.pop(connection.local_cid, None) is None:
-            return
+        if self._roster.remove(connection):
+            self._let_go(connection)
+
+    def _let_go(self, connection: Connection) -> None:
+        """The roster knows a connection no more."""
         if connection.recovery.share is not None:
             connection.recovery.share.leave()
-        _leave(self._by_key, connection.peer_key, connection)
-        _leave(self._by_remote_cid, connection.remote_cid, connection)
-        self._armed.pop(connection.local_cid, None)
-        for table in (self._ready, self._unarmed, self._noisy, self._calming):
-            table.pop(connection, None)
+        self._ready.pop(connection, None)
         if connection.tracer is not None:
             connection.tracer.ended()
         connection.destroy()
@@ -557,7 +465,7 @@ class Endpoint:
         cid = span[0][1]
         established = self.desk.half_open(cid)
         if established is None:
-            if self._gone.get(cid, now) > now:
+            if self._roster.is_gone(cid, now):
                 return
             for record in span:
                 self._stranger(record, now)
@@ -603,7 +511,7 @@ class Endpoint:
             self._counts["resets_unmatched"] += 1
             return
         # The peer may have moved since, so the token alone decides; only the peer and this side know it.
-        for connection in list(self._by_remote_cid.get(reset.cid, ())):
+        for connection in list(self._roster.of_remote_cid(reset.cid)):
             token = connection.peer_parameters.stateless_reset_token
             if token is not None and hmac.compare_digest(token, reset.token):
                 self._counts["resets_received"] += 1
@@ -611,12 +519,3 @@ class Endpoint:
                 self._changed(connection, now)
                 return
         self._counts["resets_unmatched"] += 1
-
-
-def _leave(table: dict[_K, list[Connection]], key: _K, connection: Connection) -> None:
-    """Takes a connection out of a table of lists."""
-    entries = table.get(key, [])
-    if connection in entries:
-        entries.remove(connection)
-        if not entries:
-            del table[key]
