@@ -39,6 +39,7 @@ send."""
 
 KIB = 1024
 MIB = 1024 * KIB
+GIB = 1024 * MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,12 @@ class Config:
         max_connections: connections of the endpoint; further handshakes are refused.
         max_half_open: handshakes answered and not yet confirmed by the initiator; the oldest is dropped beyond.
         accept_backlog: confirmed connections that wait for `incoming()`; further ones are refused.
+        key_update_packets: packets that this side sends under one key before it takes the next one, from 1 to 2^22.
+            It is looked at before each flight, and waits until the peer has acknowledged one of them and 3 PTO more, so
+            that the peer can still open late packets under the key before.
+        key_update_bytes: the same by bytes; 64 GiB are 2^32 blocks of AES. 0 for no limit.
+        key_update_interval: the same by seconds. What was recorded before, memory that is stolen later does not open;
+            but a connection that sends nothing keeps its key. 0 for no limit.
         cookie_threshold: handshakes a second from which on a peer must first prove its address (COOKIE). Each that is
             answered takes about 0.3 ms, so strangers get at most a third of one processor by default, and honest
             peers come as fast as one of them can dial.
@@ -129,6 +136,9 @@ class Config:
     max_connections: int = 100_000
     max_half_open: int = 1024
     accept_backlog: int = 1024
+    key_update_packets: int = 1 << 22
+    key_update_bytes: int = 64 * GIB
+    key_update_interval: float = 600.0
     cookie_threshold: int = 1000
     receive_slots: int = 16
     send_slots: int = 16
@@ -215,6 +225,9 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_connections", 1, 1 << 24),
     ("max_half_open", 1, 1 << 20),
     ("accept_backlog", 1, 1 << 20),
+    ("key_update_packets", 1, 1 << 22),
+    ("key_update_bytes", 0, 1 << 60),
+    ("key_update_interval", 0, 30 * 86400),
     ("cookie_threshold", 0, 1 << 30),
     ("receive_slots", 1, 4096),
     ("send_slots", 1, 4096),

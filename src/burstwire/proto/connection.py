@@ -24,6 +24,7 @@ from burstwire.proto.ecn import Ecn
 from burstwire.proto.events import Event, StreamReadable, StreamWritable
 from burstwire.proto.flow import FlowControl
 from burstwire.proto.inbound import Inbound
+from burstwire.proto.key_updates import KeyUpdates
 from burstwire.proto.lifetime import Lifetime, State
 from burstwire.proto.message_calls import MessageCalls
 from burstwire.proto.messages import MessageReader, MessageWriter
@@ -76,6 +77,7 @@ class Connection(Lifetime, MessageCalls):
         "inbound",
         "integrity_limit",
         "is_initiator",
+        "key_updates",
         "keys",
         "local_cid",
         "mtu",
@@ -150,6 +152,7 @@ class Connection(Lifetime, MessageCalls):
         self.paths = Paths(self, random)
         self.inbound = Inbound(self)
         self.outbound = Outbound(self)
+        self.key_updates = KeyUpdates(self, now)
 
         self.streams = StreamTable(self)
         self.flow = FlowControl(self)
@@ -181,7 +184,8 @@ class Connection(Lifetime, MessageCalls):
         return max(0, min(self.mtu - DATA_OVERHEAD, peer) - 3) if peer else 0
 
     def stats(self) -> dict[str, int | float]:
-        """Counters and estimates; sizes in bytes, times in seconds."""
+        """Counters and estimates; sizes in bytes, times in seconds. `key_updates` counts those of what this side sends,
+        `key_updates_peer` those of what the peer sends."""
         recovery = self.recovery
         log = recovery.log
         result: dict[str, int | float] = {
@@ -200,6 +204,8 @@ class Connection(Lifetime, MessageCalls):
             "rtt": recovery.rtt.smoothed,
             "rtt_minimum": recovery.rtt.minimum,
             "mtu": self.mtu,
+            "key_updates": self.keys.sealing,
+            "key_updates_peer": self.keys.opening,
             "streams": len(self.streams),
             "path_changes": self.paths.moves,
             "ecn_state": self.ecn.state.value,

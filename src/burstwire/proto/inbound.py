@@ -313,6 +313,8 @@ class Inbound:
         seconds = (delay << connection.peer_parameters.ack_delay_exponent) / 1e6
         before = recovery.log.largest_acked
         acked, lost = recovery.acknowledged(ranges, seconds, now)
+        if connection.key_updates.waiting:
+            connection.key_updates.acknowledged(recovery.log.largest_acked, now)
         pmtu = connection.pmtu
         if lost and connection.mtu > MIN_DATAGRAM_SIZE:
             pmtu.missed(lost)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, cast
 
 from burstwire.errors import IdleTimeout, LocallyClosed, PeerClosed, RemoteProtocolError, TransportError
 from burstwire.proto.events import ConnectionEnded, Event
+from burstwire.proto.key_updates import KEPT_PTOS
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode
 
@@ -194,7 +195,7 @@ class Lifetime:
 
     def keys_changed(self, now: float) -> None:
         """The peer's next key generation became the current one: the old one is kept for late packets, 3 PTO."""
-        self._key_deadline = now + CLOSE_PTOS * self.recovery.pto()
+        self._key_deadline = now + KEPT_PTOS * self.recovery.pto()
 
     def peer_closed(self, code: int, reason: str, by_application: bool, now: float) -> None:
         """CLOSE: say CLOSE once in return (RFC 9000 §10.2.2), then drain."""

@@ -99,6 +99,9 @@ class Outbound:
             connection.fail(violation.code, violation.reason, now)
         if connection.state >= 2:  # closing, draining, ended: see State
             return self._close(now, outbox)
+        updates = connection.key_updates
+        if now >= updates.time or self.size >= updates.size or connection.next_counter >= updates.number:
+            updates.check(now)
         if connection.writer.collected:
             connection.writer.collect()
         recovery = connection.recovery
