@@ -145,6 +145,7 @@ typedef struct bw_socket bw_socket;
 #define BW_OPEN_DUAL 1           /* an IPv6 socket that takes IPv4 too */
 #define BW_OPEN_GSO 2
 #define BW_OPEN_GRO 4
+#define BW_OPEN_SHORT_TAILS 8    /* segments by GSO only what ends with a shorter one: some kernels spoil the rest */
 
 #define BW_CAN_MMSG 1
 #define BW_CAN_GSO 2
@@ -163,6 +164,7 @@ typedef struct bw_socket bw_socket;
 #define BW_TRAIN_NO_GSO 1        /* out: the kernel refused to segment this train */
 #define BW_TRAIN_NO_SOURCE 2     /* out: the kernel refused its local address, so it left from another */
 #define BW_TRAIN_NO_ECN 4        /* out: the kernel refused its ECN mark */
+#define BW_TRAIN_SINGLE 8        /* in: one datagram a message, for GSO is known to fail on the way to this destination */
 
 /* Segments for one peer that lie side by side in a slot: at most one shorter, at the end. */
 typedef struct {
@@ -171,7 +173,7 @@ typedef struct {
     uint32_t length;       /* of all segments */
     uint16_t segment;      /* bytes of each; 0 or >= length: one datagram */
     uint8_t ecn;           /* 0 to 3 */
-    uint8_t flags;         /* out: BW_TRAIN_* */
+    uint8_t flags;         /* BW_TRAIN_* */
     uint32_t sent;         /* out: bytes that the kernel took; in: where to go on */
     int32_t error;         /* out: 0, or the negative errno for which the rest was given up */
     uint8_t path[48];
@@ -194,7 +196,9 @@ typedef struct {
     uint64_t receive_errors;      /* errors that an earlier send left on the socket */
     uint64_t no_slot;             /* receive calls that found no free slot */
     uint64_t packed;              /* small messages moved together into one slot */
-    uint64_t gso_fallbacks;       /* GSO was refused and turned off */
+    uint64_t gso_sends;           /* messages that the kernel was left to segment, and the datagrams in them; */
+    uint64_t gso_datagrams;       /* the rest of datagrams_sent left one by one */
+    uint64_t gso_fallbacks;       /* trains that the kernel refused to segment; their bytes left one datagram at a time */
     uint64_t ecn_fallbacks;       /* the ECN mark was refused and turned off */
     uint64_t source_fallbacks;    /* trains whose local address was refused */
     uint64_t mmsg_fallbacks;      /* sendmmsg or recvmmsg turned out not to exist */
@@ -205,7 +209,7 @@ typedef struct {
     int32_t family;               /* 4, or 6 */
     int32_t dual;
     int32_t backend;              /* BW_BACKEND_PORTABLE or BW_BACKEND_MMSG */
-    int32_t gso;                  /* in force at this moment */
+    int32_t gso;                  /* there, and not switched off */
     int32_t gro;
     int32_t ecn;
     int32_t blocked;              /* why the last bw_send stopped early: BW_BLOCKED_* */
@@ -223,9 +227,11 @@ bw_socket *bw_socket_open(const uint8_t *address, uint32_t flags, int32_t backen
 void bw_socket_close(bw_socket *socket);   /* closes the descriptor; every later call says -EBADF */
 void bw_socket_free(bw_socket *socket);
 const bw_socket_info *bw_socket_look(const bw_socket *socket);
-int32_t bw_socket_set_gso(bw_socket *socket, int32_t on);   /* try again after a refusal, or switch off; -ENOTSUP */
+int32_t bw_socket_set_gso(bw_socket *socket, int32_t on);   /* a switch for all trains; -ENOTSUP */
 
-/* Send rows[first..count). Returns how many trains, from first on, are finished: taken whole, or given up with an error. */
+/* Send rows[first..count). Returns how many trains, from first on, are finished: taken whole, or given up with an error.
+ * When the kernel refuses to segment a train, it goes out datagram by datagram (BW_TRAIN_NO_GSO), and so do those behind it
+ * to the same IP address, which are marked BW_TRAIN_SINGLE; trains to other addresses are segmented as before. */
 int32_t bw_send(bw_socket *socket, bw_ring *ring, bw_train *rows, uint32_t first, uint32_t count);
 
 /* Receive into at most max_slots slots. The batch must hold none. Returns the number of runs; 0: nothing was there. */

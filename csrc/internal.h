@@ -128,6 +128,7 @@ typedef struct {
 struct bw_socket {
     bw_socket_info info;
     bool can_gso;
+    bool short_tails;          /* BW_OPEN_SHORT_TAILS */
     bool bound;                /* to one address: the kernel needs no hint for the source */
     bool source;               /* the kernel takes a source address with each message */
     uint32_t drops;            /* the kernel's 32-bit count when last seen */

@@ -18,6 +18,9 @@
 /* Errors that earlier sends left behind (ICMP) come before data; so many are skipped in a call. */
 #define ERRORS_A_CALL 16u
 
+/* As in sending: an interrupted call is repeated, but not for ever. */
+#define INTERRUPTIONS_A_CALL 16u
+
 typedef struct {
     uint32_t slot;
     uint32_t used;
@@ -26,19 +29,20 @@ typedef struct {
 
 static int take(bw_socket *s, unsigned int n)
 {
+    unsigned int interruptions = 0;
     for (;;) {
         s->info.stats.recv_calls++;
         const int got = s->recv(s->info.fd, s->in.messages, n);
         if (s->recv == bw_portable_recv && got > 0)   /* and the call that found nothing more */
             s->info.stats.recv_calls += (uint64_t)got - ((unsigned int)got == n);
-        if (got == -EINTR)
+        if (got == -EINTR && ++interruptions < INTERRUPTIONS_A_CALL)
             continue;
         if (got == -ENOSYS && s->recv != bw_portable_recv) {
             s->recv = bw_portable_recv;
             s->info.stats.mmsg_fallbacks++;
             continue;
         }
-        return got;
+        return got == -EINTR ? -EAGAIN : got;
     }
 }
 

@@ -14,6 +14,9 @@
 #define GSO_BYTES_V4 65507u
 #define GSO_BYTES_V6 65527u
 
+/* A call that does not wait is hardly ever interrupted; one that always is counts as EAGAIN, so that nothing spins here. */
+#define INTERRUPTIONS_A_CALL 16u
+
 static bool finished(const bw_train *t)
 {
     return t->error != 0 || (t->length > 0 && t->sent >= t->length);
@@ -54,14 +57,15 @@ static uint32_t next_bytes(const bw_socket *s, const bw_train *t, uint32_t sent,
     const uint32_t segment = t->segment;
     if (segment == 0 || left <= segment)
         return left;
-    if (!gso || !s->info.gso)
+    if (!gso || !s->info.gso || t->flags & (BW_TRAIN_NO_GSO | BW_TRAIN_SINGLE))
         return segment;
     uint32_t segments = (t->path[0] == 4 ? GSO_BYTES_V4 : GSO_BYTES_V6) / segment;
     if (segments > GSO_SEGMENTS)
         segments = GSO_SEGMENTS;
     if (segments == 0)
         segments = 1;   /* too long for any datagram: let the kernel say EMSGSIZE */
-    return left < segments * segment ? left : segments * segment;
+    const uint32_t bytes = left < segments * segment ? left : segments * segment;
+    return s->short_tails && bytes % segment == 0 ? segment : bytes;
 }
 
 /* The last message may hold one segment only: then it goes without UDP_SEGMENT, which some drivers do not take for one. */
@@ -125,19 +129,20 @@ static unsigned int fill_messages(bw_socket *s, const bw_ring *ring, bw_train *r
 /* n messages to the kernel: how many it took, or a negative errno for the first. */
 static int transmit(bw_socket *s, unsigned int n)
 {
+    unsigned int interruptions = 0;
     for (;;) {
         s->info.stats.send_calls++;
         const int sent = s->send(s->info.fd, s->out.messages, n);
         if (s->send == bw_portable_send && sent > 0)   /* and the one that was refused */
             s->info.stats.send_calls += (uint64_t)sent - ((unsigned int)sent == n);
-        if (sent == -EINTR)
+        if (sent == -EINTR && ++interruptions < INTERRUPTIONS_A_CALL)
             continue;
         if (sent == -ENOSYS && s->send != bw_portable_send) {
             s->send = bw_portable_send;
             s->info.stats.mmsg_fallbacks++;
             continue;
         }
-        return sent == 0 ? -EAGAIN : sent;
+        return sent == 0 || sent == -EINTR ? -EAGAIN : sent;
     }
 }
 
@@ -146,7 +151,12 @@ static void account(bw_socket *s, bw_train *t, uint32_t bytes)
     const uint32_t segment = t->segment ? t->segment : t->length;
     t->sent += bytes;
     s->info.stats.bytes_sent += bytes;
-    s->info.stats.datagrams_sent += (bytes + segment - 1) / segment;
+    const uint32_t datagrams = (bytes + segment - 1) / segment;
+    s->info.stats.datagrams_sent += datagrams;
+    if (datagrams > 1) {
+        s->info.stats.gso_sends++;
+        s->info.stats.gso_datagrams += datagrams;
+    }
 }
 
 /* The next segment alone: 1 when it was sent, else a negative errno. */
@@ -166,6 +176,12 @@ static bool may_be_source(int error)
     return error == EINVAL || error == ENETUNREACH || error == EADDRNOTAVAIL;
 }
 
+/* What takes the same route: the IP address and its scope decide, not the port. */
+static bool same_destination(const bw_train *a, const bw_train *b)
+{
+    return a->path[0] == b->path[0] && memcmp(a->path + 4, b->path + 4, BW_ADDRESS - 4) == 0;
+}
+
 static int32_t blocked(int error)
 {
     if (error == EAGAIN || error == EWOULDBLOCK)
@@ -177,12 +193,14 @@ static int32_t blocked(int error)
 /*
  * The first message, of this train, was refused. EINVAL says little (a device that cannot segment or a local address that is
  * gone; an old kernel that does not take IP_TOS), and EIO hardly more (no checksum offload; some Androids mean IP_TOS). So the
- * same bytes go out again with one suspect less at a time, as one segment; the one whose absence helps is remembered.
+ * same bytes go out again with one suspect less at a time, as one segment; the one whose absence helps is remembered: GSO
+ * for this destination in the rest of this call, for the device of another may have it.
  * The other errors are about this packet (EMSGSIZE) or its way (ENETUNREACH, EPERM): the train ends, the next one is tried.
  * Returns false when the socket is blocked.
  */
-static bool settle(bw_socket *s, const bw_ring *ring, bw_train *t, int error)
+static bool settle(bw_socket *s, const bw_ring *ring, bw_train *rows, uint32_t row, uint32_t count, int error)
 {
+    bw_train *t = &rows[row];
     bw_socket_stats *stats = &s->info.stats;
     const bool ecn = has_ecn(s, t);
     const bool source = has_source(s, t);
@@ -217,9 +235,11 @@ static bool settle(bw_socket *s, const bw_ring *ring, bw_train *t, int error)
             const int sent = send_one(s, ring, t, attempts[i].ecn, attempts[i].source);
             if (sent > 0) {
                 if (i == 0) {
-                    s->info.gso = 0;
                     t->flags |= BW_TRAIN_NO_GSO;
                     stats->gso_fallbacks++;
+                    for (uint32_t later = row + 1; later < count; later++)
+                        if (same_destination(t, &rows[later]))
+                            rows[later].flags |= BW_TRAIN_SINGLE;
                 }
                 if (ecn && !attempts[i].ecn) {
                     s->info.ecn = 0;
@@ -268,7 +288,7 @@ int32_t bw_send(bw_socket *socket, bw_ring *ring, bw_train *rows, uint32_t first
         const unsigned int n = fill_messages(socket, ring, rows, i, count);
         const int sent = transmit(socket, n);
         if (sent < 0) {
-            if (!settle(socket, ring, t, -sent))
+            if (!settle(socket, ring, rows, i, count, -sent))
                 break;
             continue;
         }

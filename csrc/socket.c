@@ -223,6 +223,7 @@ static int32_t set_up(bw_socket *s, const uint8_t *address, uint32_t flags, int3
         s->recv = bw_mmsg_recv;
         s->can_gso = gso_there(fd);
         info->gso = s->can_gso && (flags & BW_OPEN_GSO);
+        s->short_tails = flags & BW_OPEN_SHORT_TAILS;
         info->gro = (flags & BW_OPEN_GRO) && turn_gro_on(fd);
         if (!info->gro)
             (void)set(fd, IPPROTO_UDP, UDP_GRO, 0);

@@ -103,6 +103,8 @@ class Config:
         socket_backend: "auto", "mmsg" (Linux) or "portable".
         gso: use UDP generic segmentation offload where the kernel has it.
         gro: use UDP generic receive offload where the kernel has it.
+        max_gso_refusals: IP addresses remembered for which the kernel refused GSO, so that what goes there leaves
+            datagram by datagram for a while; the one refused longest ago is forgotten beyond.
         pacing: spread packets over the round trip (RFC 9002 §7.7).
         qlog_dir: a folder in which every connection leaves a trace (qlog), a file each. None: what the environment
             variable QLOGDIR says; "" switches it off whatever that says. It is made if it is not there.
@@ -148,6 +150,7 @@ class Config:
     socket_backend: str = "auto"
     gso: bool = True
     gro: bool = True
+    max_gso_refusals: int = 1024
     pacing: bool = True
     qlog_dir: str | None = None
     qlog_limit: int = 128 * MIB
@@ -234,6 +237,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("trains_per_wakeup", 1, 1024),
     ("socket_receive_buffer", 4 * KIB, 1 << 30),
     ("socket_send_buffer", 4 * KIB, 1 << 30),
+    ("max_gso_refusals", 1, 1 << 20),
     ("qlog_limit", 4 * KIB, 1 << 40),
 )
 """Numeric fields with the least and the greatest value that makes sense."""

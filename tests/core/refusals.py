@@ -5,29 +5,33 @@ LD_PRELOAD=refusing.so python refusals.py NAME [ARGUMENTS]
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import sys
+from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from support.faults.shim import (
+    ALWAYS,
+    ANY,
+    CALLS,
+    CUT_CONTROL,
+    MARKED,
+    RECEIVE,
+    SEGMENTED,
+    SEND,
+    Refusals,
+)
 from udp import Node, datagrams
 
 from burstwire.core import ANY_LOCAL, UdpSocket, capabilities, pack_address
 from burstwire.errors import ConfigError
 
-SEND, RECEIVE = 0, 1
-ANY, SEGMENTED, MARKED, SOURCED, CALLS, CUT_CONTROL = range(6)
-ALWAYS = -1
-NO_GSO, NO_SOURCE, NO_ECN = 1, 2, 4
+NO_GSO, NO_SOURCE, NO_ECN, SINGLE = 1, 2, 4, 8
 
-_shim = ctypes.CDLL(None)
-
-
-def refuse(call: int, which: int, error: int, skip: int = 0, times: int = 1) -> None:
-    _shim.refuse(call, which, error, skip, times)
-
-
-def relent() -> None:
-    _shim.relent()
+_shim = Refusals()
+refuse = _shim.refuse
+relent = _shim.relent
 
 
 def pair(host: str = "127.0.0.1", **options: object) -> tuple[Node, Node]:
@@ -47,30 +51,65 @@ def expect(node: Node, wanted: list[bytes]) -> None:
 
 def a_refused_train_is_sent_segment_by_segment(name: str) -> None:
     a, b = pair()
-    assert a.socket.gso
     first, second = datagrams(50, 1200, tail=100), datagrams(20, 900, seed=3)
     rows = [a.queue(first, b.address(), ecn=1), a.queue(second, b.address())]
     refuse(SEND, SEGMENTED, getattr(errno, name), times=ALWAYS)
     assert a.socket.send(a.trains) == 2
     assert [a.trains.results(row) for row in rows] == [(60100, 0), (18000, 0)]
-    assert flags(a, 0) == NO_GSO
-    assert not a.socket.gso
-    assert a.socket.stats()["gso_fallbacks"] == 1
+    # Only the first was refused; the second goes the same way and was not offered.
+    assert [flags(a, row) for row in rows] == [NO_GSO, SINGLE]
+    assert a.socket.gso
+    stats = a.socket.stats()
+    assert (stats["gso_fallbacks"], stats["gso_sends"], stats["datagrams_sent"]) == (1, 0, 71)
     expect(b, first + second)
-    # It is remembered: the next flight does not try again, until somebody asks for it.
+    # Whoever remembers it, and says so, has no further refusal.
     a.drop()
     calls = a.socket.stats()["send_calls"]
-    a.queue(first, b.address())
+    a.queue(first, b.address(), flags=SINGLE)
     a.flush()
     assert a.socket.stats()["send_calls"] == calls + 1
     expect(b, first)
     relent()
-    a.socket.gso = True
     a.queue(first, b.address())
     a.flush()
-    assert a.socket.gso
     expect(b, first)
-    assert a.socket.stats()["gso_fallbacks"] == 1
+    stats = a.socket.stats()
+    assert (stats["gso_fallbacks"], stats["gso_sends"], stats["gso_datagrams"]) == (1, 1, 51)
+
+
+def a_refusal_for_one_destination_costs_the_others_nothing(name: str) -> None:
+    """In one flight: trains to an address that GSO fails for, before, between and behind those to another."""
+    a = Node(UdpSocket(("127.0.0.1", 0)))
+    bad, good = Node(UdpSocket(("127.0.0.2", 0))), Node(UdpSocket(("127.0.0.3", 0)))
+    also_bad = Node(UdpSocket(("127.0.0.2", 0)))  # another port, but the same route
+    sent = {id(node): [] for node in (bad, good, also_bad)}
+    for turn, node in enumerate((good, bad, good, also_bad, bad, good)):
+        train = datagrams(30, 1000 - turn, tail=50, seed=turn)
+        sent[id(node)] += train
+        a.queue(train, node.address())
+    refuse(SEND, SEGMENTED, getattr(errno, name), times=ALWAYS, to="127.0.0.2")
+    assert a.socket.send(a.trains) == 6
+    for node in (bad, good, also_bad):
+        expect(node, sent[id(node)])
+    assert [flags(a, row) for row in range(6)] == [0, NO_GSO, 0, SINGLE, SINGLE, 0]
+    stats = a.socket.stats()
+    assert (stats["gso_fallbacks"], stats["gso_sends"], stats["gso_datagrams"]) == (1, 3, 93)
+    assert stats["datagrams_sent"] == 186
+
+
+def equal_segments_are_not_left_to_kernels_that_spoil_them() -> None:
+    """Only a message that ends with a shorter segment is segmented by the kernel; every other leaves as it is."""
+    a, b = pair(short_tails=True)
+    equal, short, long = datagrams(30, 900), datagrams(30, 900, tail=20, seed=1), datagrams(70, 40, tail=30, seed=2)
+    refuse(SEND, SEGMENTED, errno.EIO, skip=2, times=ALWAYS)  # the second and the end of the third may
+    for train in (equal, short, long):
+        a.queue(train, b.address())
+    a.flush()
+    expect(b, equal + short + long)
+    stats = a.socket.stats()
+    # Of 71, seven leave one by one until 64 are left, with the short one among them.
+    assert (stats["gso_sends"], stats["gso_datagrams"], stats["gso_fallbacks"]) == (2, 31 + 64, 0)
+    assert stats["datagrams_sent"] == 30 + 31 + 71
 
 
 def what_was_sent_before_a_refusal_is_not_sent_again(skip: str) -> None:
@@ -81,9 +120,11 @@ def what_was_sent_before_a_refusal_is_not_sent_again(skip: str) -> None:
         a.queue(train, b.address())
     refuse(SEND, SEGMENTED, errno.EIO, skip=int(skip), times=ALWAYS)
     assert a.socket.send(a.trains) == 4
-    assert not a.socket.gso
     expect(b, sum(trains, []))  # noqa: RUF017
-    assert a.socket.stats()["datagrams_sent"] == 604
+    stats = a.socket.stats()
+    assert stats["datagrams_sent"] == 604
+    assert stats["gso_fallbacks"] == 1
+    assert stats["gso_sends"] == int(skip)
 
 
 def a_lone_segment_goes_without_the_option() -> None:
@@ -108,6 +149,20 @@ def an_interrupted_call_is_repeated() -> None:
     assert a.socket.stats()["send_calls"] == 4
     expect(b, train)
     assert b.socket.stats()["recv_calls"] >= 4
+
+
+def a_call_that_is_interrupted_for_ever_does_not_spin() -> None:
+    a, b = pair()
+    a.queue([b"\x01x"], b.address())
+    refuse(SEND, ANY, errno.EINTR, times=ALWAYS)
+    refuse(RECEIVE, ANY, errno.EINTR, times=ALWAYS)
+    assert a.socket.send(a.trains) == 0
+    assert a.socket.blocked == "again"
+    assert b.socket.recv(b.into, b.runs) == 0
+    assert (a.socket.stats()["send_calls"], b.socket.stats()["recv_calls"]) == (16, 16)
+    relent()
+    a.flush()
+    expect(b, [b"\x01x"])
 
 
 def calls_that_do_not_exist_are_replaced() -> None:
@@ -208,9 +263,9 @@ def both_offload_and_mark_refused_still_delivers() -> None:
     a.queue(train, b.address(), ecn=2)
     refuse(SEND, MARKED, errno.EINVAL, times=ALWAYS)
     refuse(SEND, SEGMENTED, errno.EINVAL, times=ALWAYS)
-    a.flush()
+    assert a.socket.send(a.trains) == 1
     expect(b, train)
-    assert not a.socket.gso
+    assert flags(a, 0) == NO_GSO | NO_ECN
 
 
 def a_train_that_nothing_helps_ends_with_the_error() -> None:

@@ -11,9 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.faults.shim import behind, build
 from udp import Node, datagrams
 
 from burstwire.core import UdpSocket, capabilities, pack_address
+from burstwire.core.socket import spoils_equal_segments
 
 HERE = Path(__file__).parent
 NO_SOURCE = 2
@@ -23,20 +25,19 @@ pytestmark = pytest.mark.skipif(not capabilities()["mmsg"] or not capabilities()
 
 @pytest.fixture(scope="module")
 def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if not compiler:
-        pytest.skip("needs a C compiler")
-    target = tmp_path_factory.mktemp("shim") / "refusing.so"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", target, HERE / "refusing.c", "-ldl"], check=True)
-    return target
+    return build("refusing.c", tmp_path_factory.mktemp("shim"))
 
 
 SCENARIOS = [
     ("a_refused_train_is_sent_segment_by_segment", "EIO"),
     ("a_refused_train_is_sent_segment_by_segment", "EINVAL"),
+    ("a_refusal_for_one_destination_costs_the_others_nothing", "EIO"),
+    ("a_refusal_for_one_destination_costs_the_others_nothing", "EINVAL"),
+    ("equal_segments_are_not_left_to_kernels_that_spoil_them",),
     *(("what_was_sent_before_a_refusal_is_not_sent_again", str(skip)) for skip in range(9)),
     ("a_lone_segment_goes_without_the_option",),
     ("an_interrupted_call_is_repeated",),
+    ("a_call_that_is_interrupted_for_ever_does_not_spin",),
     ("calls_that_do_not_exist_are_replaced",),
     *(
         ("a_full_socket_keeps_the_tail", backend, name, blocked)
@@ -62,16 +63,7 @@ SCENARIOS = [
 def test_refusals(shim: Path, scenario: tuple[str, ...]) -> None:
     if "::" in scenario and not capabilities()["dual_stack"]:
         pytest.skip("no IPv6 here")
-    preload = " ".join(filter(None, [os.environ.get("LD_PRELOAD"), str(shim)]))
-    run = subprocess.run(
-        [sys.executable, str(HERE / "refusals.py"), *scenario],
-        env={**os.environ, "LD_PRELOAD": preload},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert run.returncode == 0, run.stderr
+    behind(shim, HERE / "refusals.py", *scenario)
 
 
 def kernel_refuses_gso(node: Node) -> None:
@@ -98,7 +90,7 @@ def test_the_kernel_itself_refuses_gso_and_no_byte_is_lost(host: str) -> None:
     got = b.receive(81)
     assert [one.data for one in got] == first + second
     assert [one.ecn for one in got] == [2] * 51 + [1] * 30
-    assert not a.socket.gso
+    assert a.socket.gso
     stats = a.socket.stats()
     assert (stats["gso_fallbacks"], stats["ecn_fallbacks"], stats["trains_refused"]) == (1, 0, 0)
 
@@ -235,3 +227,39 @@ def test_link_local_addresses_carry_their_interface_both_ways() -> None:
 @pytest.mark.parametrize("gso", [True, False])
 def test_a_full_socket_buffer_is_waited_for_and_nothing_is_lost(gso: bool) -> None:
     in_namespace(FULL_QUEUE.format(gso=gso))
+
+
+@pytest.mark.parametrize(
+    ("release", "spoils"),
+    [
+        ("6.8.0-59-generic", False),
+        ("6.17.0-41-generic", False),
+        ("6.99", False),
+        ("7.0.0", True),
+        ("7.0-rc1", True),
+        ("7.0.2-6-pve", True),
+        ("7.1.4+", True),
+        ("7.1.5", False),
+        ("7.10.0", False),
+        ("7.2", False),
+        ("70.1.0", False),
+        ("17.0.1", False),
+        ("Darwin", False),
+        ("", False),
+    ],
+)
+def test_kernels_that_spoil_equal_segments_are_known_by_their_release(release: str, spoils: bool) -> None:
+    assert spoils_equal_segments(release) is spoils
+
+
+@pytest.mark.parametrize(("release", "careful"), [("7.0.0-14-generic", True), ("6.8.0-59-generic", False)])
+def test_on_such_a_kernel_every_socket_is_careful(monkeypatch: pytest.MonkeyPatch, release: str, careful: bool) -> None:
+    monkeypatch.setattr("platform.release", lambda: release)
+    assert capabilities()["gso_spoils_equal"] is careful
+    a, b = Node(UdpSocket(("127.0.0.1", 0))), Node(UdpSocket(("127.0.0.1", 0)))
+    assert a.socket.short_tails is careful
+    train = datagrams(30, 1000)
+    a.queue(train, b.address())
+    a.flush()
+    assert [one.data for one in b.receive(30)] == train
+    assert a.socket.stats()["gso_sends"] == (0 if careful else 1)

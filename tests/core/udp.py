@@ -31,14 +31,16 @@ class Node:
         self.trains = TrainTable(self.out)
         self.runs = RunTable()
 
-    def queue(self, datagrams: Iterable[bytes], to: bytes, ecn: int = 0, local: bytes = ANY_LOCAL) -> int:
+    def queue(
+        self, datagrams: Iterable[bytes], to: bytes, ecn: int = 0, local: bytes = ANY_LOCAL, flags: int = 0
+    ) -> int:
         """Write equal datagrams (the last may be shorter) to a slot of their own as one train; its row."""
         datagrams = list(datagrams)
         slot = self.out.lease()
         assert slot >= 0
         whole = b"".join(datagrams)
         self.out.views[slot][: len(whole)] = whole
-        return self.trains.append(slot, 0, len(whole), len(datagrams[0]), ecn, to + local)
+        return self.trains.append(slot, 0, len(whole), len(datagrams[0]), ecn, to + local, flags)
 
     def flush(self) -> None:
         """Send everything that is queued and return the slots; waits while the socket is full."""

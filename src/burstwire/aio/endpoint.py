@@ -119,7 +119,9 @@ class Endpoint:
         self._closers = WaitLine()
         self._backlog: Channel[Connection] = Channel(config.accept_backlog)
         self._attempts: dict[int, _Dial] = {}
-        protocol = Protocol(key, config, now=monotonic(), random=os.urandom, receive_buffer=socket.receive_buffer)
+        protocol = Protocol(
+            key, config, now=monotonic(), random=os.urandom, receive_buffer=socket.receive_buffer, gso=socket.gso
+        )
         self._driver = Driver(self._loop, protocol, socket, config, self._on_events, self._on_failure)
         self._tracing = Tracing(self._loop, config, lambda: socket.local_address)
         if self._tracing.folder is not None:

@@ -87,6 +87,10 @@ def advice(found: dict[str, object], receive_buffer: int) -> list[str]:
         hints.append(f"switched off in the environment: {', '.join(map(str, off))}")
     elif not (found.get("gso") and found.get("gro")):
         hints.append("without GSO and GRO every datagram costs a full trip through the kernel; Linux 5.0 has both")
+    elif found.get("gso_spoils_equal"):
+        hints.append(
+            "this kernel spoils GSO sends of equal datagrams on some devices, so few are made; Linux 7.1.5 is repaired"
+        )
     return hints
 
 

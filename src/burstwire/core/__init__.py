@@ -20,7 +20,7 @@ from burstwire.core.address import ADDRESS_SIZE, ANY_LOCAL, PATH_SIZE, pack_addr
 from burstwire.core.counter import COUNTER_LIMIT, CounterPool
 from burstwire.core.ring import BufferRing, PacketViews, StreamRing
 from burstwire.core.run import FillTable, GatherTable, ProtectTable, RunRecord, RunTable, TrainTable
-from burstwire.core.socket import UdpSocket, switched_off
+from burstwire.core.socket import UdpSocket, spoils_equal_segments, switched_off
 
 __all__ = [
     "ADDRESS_SIZE",
@@ -48,7 +48,8 @@ def capabilities(socket: UdpSocket | None = None) -> dict[str, object]:
     """What this machine can do, found by asking its kernel; with a socket, also what is in force on it and
     what it fell back from.
 
-    mmsg, gso, gro, pktinfo, ecn, kernel_drops, ipv6, dual_stack, wipe_on_fork: bool. platform, python: str.
+    mmsg, gso, gro, pktinfo, ecn, kernel_drops, ipv6, dual_stack, wipe_on_fork: bool. gso_spoils_equal: bool, whether
+    this release is known for it (then GSO is used less). platform, python: str.
     switched_off: the kill switches that are set. With a socket: backend, gso_in_force, gro_in_force,
     fallbacks (counts).
     """
@@ -63,6 +64,7 @@ def capabilities(socket: UdpSocket | None = None) -> dict[str, object]:
         "ipv6": bool(can & lib.BW_CAN_IPV6),
         "dual_stack": bool(can & lib.BW_CAN_DUAL),
         "wipe_on_fork": bool(can & lib.BW_CAN_WIPE_ON_FORK),
+        "gso_spoils_equal": spoils_equal_segments(platform.release()),
         "platform": f"{platform.system()} {platform.release()} {platform.machine()}",
         "python": f"{sys.implementation.name} {platform.python_version()}",
         "switched_off": [name for name in ("BURSTWIRE_GSO", "BURSTWIRE_GRO") if switched_off(name)],

@@ -19,6 +19,7 @@ class _Lib:
     BW_OPEN_DUAL: int
     BW_OPEN_GSO: int
     BW_OPEN_GRO: int
+    BW_OPEN_SHORT_TAILS: int
     bw_arena_free: Any
     bw_socket_free: Any
     bw_counters_free: Any

@@ -22,9 +22,11 @@ __all__ = [
     "DATA",
     "FILL",
     "GATHER",
+    "NO_GSO",
     "NO_PACKET",
     "PROTECT",
     "RUN",
+    "SINGLE",
     "TRAIN",
     "FillTable",
     "GatherTable",
@@ -43,6 +45,12 @@ PROTECT = Struct("=QQQIIHHH2xi4x")
 DATA = 0x10
 """The type of a run of DATA packets."""
 
+NO_GSO = 1
+"""A train's flag: the kernel refused to segment it, so it left datagram by datagram."""
+
+SINGLE = 8
+"""A train's flag: it is not to be left to the kernel to segment."""
+
 NO_PACKET = 0xFF
 """The type of a datagram that says DATA but is too short for it, or whose counter is not below 2^62."""
 
@@ -51,7 +59,7 @@ RunRecord: TypeAlias = tuple[int, int, int, int, int, int, int, int, int, bytes]
 
 _TRAIN_RESULT = Struct("=Ii")
 _TRAIN_RESULT_AT = 16
-_TRAIN_ERRORS = Struct("=20xi48x")
+_TRAIN_TROUBLES = Struct("=15xB4xi48x")
 _GATHER_RESULT = Struct("=B5xQ")
 _GATHER_RESULT_AT = 66
 _GATHER_RESULTS = Struct("=66xB5xQ")
@@ -159,16 +167,16 @@ class TrainTable:
         """Forget all rows."""
         self.count = 0
 
-    def append(self, slot: int, start: int, length: int, segment: int, ecn: int, path: bytes) -> int:
+    def append(self, slot: int, start: int, length: int, segment: int, ecn: int, path: bytes, flags: int = 0) -> int:
         """Add a train of `length` bytes, cut into datagrams of `segment` bytes (0: one datagram). Returns its
         row.
 
-        Raises `IndexError` when the table is full.
+        flags is 0, or `SINGLE` where GSO is known to fail. Raises `IndexError` when the table is full.
         """
         row = self.count
         if row >= self.capacity:
             raise IndexError(f"the table holds {self.capacity} trains and is full")
-        TRAIN.pack_into(self._view, row * TRAIN.size, slot, start, length, segment, ecn, 0, 0, 0, path)
+        TRAIN.pack_into(self._view, row * TRAIN.size, slot, start, length, segment, ecn, flags, 0, 0, path)
         self.count = row + 1
         return row
 
@@ -176,9 +184,10 @@ class TrainTable:
         """(bytes that the kernel took, 0 or the negative errno for which the rest was given up)."""
         return _TRAIN_RESULT.unpack_from(self._view, row * TRAIN.size + _TRAIN_RESULT_AT)
 
-    def any_refused(self) -> bool:
-        """Whether the rest of any train was given up."""
-        return any(error for (error,) in _TRAIN_ERRORS.iter_unpack(self._view[: self.count * TRAIN.size]))
+    def any_trouble(self) -> bool:
+        """Whether the rest of any train was given up, or the kernel would not segment one."""
+        rows = self._view[: self.count * TRAIN.size]
+        return any(error or flags & NO_GSO for flags, error in _TRAIN_TROUBLES.iter_unpack(rows))
 
     def settle(self, row: int, sent: int, error: int = 0) -> None:
         """Write the results of a row: what a virtual network does in place of the kernel."""

@@ -4,13 +4,14 @@ recv.c.
 One C call a wake-up each way. What was refused, dropped or fallen back from is counted in `stats()`; C
 reports facts, and what follows from them (lower the MTU, wait, try GSO again) is for the caller to decide.
 
-Kill switches in the environment: BURSTWIRE_GSO=0, BURSTWIRE_GRO=0, BURSTWIRE_SOCKET_BACKEND=portable. Some
-kernels corrupt certain GSO batches, which nobody can notice at run time: there the first is the only remedy.
+Kill switches in the environment: BURSTWIRE_GSO=0, BURSTWIRE_GRO=0, BURSTWIRE_SOCKET_BACKEND=portable.
 """
 
 from __future__ import annotations
 
 import os
+import platform
+import re
 from typing import Any
 
 from burstwire.core._burstwire import ffi, lib
@@ -20,7 +21,7 @@ from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunTable, TrainTable
 from burstwire.errors import AddressError, ConfigError
 
-__all__ = ["BACKENDS", "UdpSocket", "switched_off"]
+__all__ = ["BACKENDS", "UdpSocket", "spoils_equal_segments", "switched_off"]
 
 BACKENDS = ("auto", "mmsg", "portable")
 """`auto` takes mmsg (sendmmsg, recvmmsg, GSO, GRO; Linux) where it works, else portable (one datagram a
@@ -35,6 +36,24 @@ _BLOCKED = {0: "", 1: "again", 2: "nobufs"}
 def switched_off(name: str) -> bool:
     """Whether the environment variable `name` is one of 0, no, off, false."""
     return os.environ.get(name, "").strip().lower() in ("0", "no", "off", "false")
+
+
+SPOILING = ((7, 0, 0), (7, 1, 4))
+"""Linux releases, both included, that with some devices write wrong lengths and checksums into the datagrams of a GSO
+send whose segments are all of one size (torvalds/linux b10b446, repaired by 78effd8 and 5f17ae0). The sender cannot
+notice; peers see heavy loss. A distribution may have the defect in another release, or have repaired it in one of
+these: `BURSTWIRE_GSO=0` and `UdpSocket(short_tails=)` are for those."""
+
+
+def spoils_equal_segments(release: str) -> bool:
+    """Whether the kernel that calls itself `release` (``6.8.0-59-generic``, ``7.1-rc3``) spoils GSO sends of equal
+    segments.
+    """
+    found = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    if found is None:
+        return False
+    version = tuple(int(part or 0) for part in found.groups())
+    return SPOILING[0] <= version <= SPOILING[1]
 
 
 class UdpSocket:
@@ -54,8 +73,12 @@ class UdpSocket:
         gro: bool = True,
         receive_buffer: int = 4 << 20,
         send_buffer: int = 4 << 20,
+        short_tails: bool | None = None,
     ) -> None:
-        """Raises `AddressError` (with `errno`) naming the address and the cause, `ConfigError` for an unknown
+        """short_tails: leave only trains with a shorter last datagram to the kernel to segment; None: if this kernel
+        spoils others (`spoils_equal_segments`).
+
+        Raises `AddressError` (with `errno`) naming the address and the cause, `ConfigError` for an unknown
         backend.
         """
         self._socket: Any = ffi.NULL
@@ -65,6 +88,8 @@ class UdpSocket:
             raise ConfigError(f"the socket backend is {backend!r}; choose one of {', '.join(BACKENDS)}")
         gso = gso and not switched_off("BURSTWIRE_GSO")
         gro = gro and not switched_off("BURSTWIRE_GRO")
+        if short_tails is None:
+            short_tails = spoils_equal_segments(platform.release())
         can = lib.bw_probe()
         if backend == "mmsg" and not can & lib.BW_CAN_MMSG:
             raise ConfigError("the socket backend 'mmsg' needs sendmmsg and recvmmsg, which this system does not have")
@@ -76,6 +101,7 @@ class UdpSocket:
             (lib.BW_OPEN_DUAL if host == "::" else 0)
             | (lib.BW_OPEN_GSO if gso else 0)
             | (lib.BW_OPEN_GRO if gro else 0)
+            | (lib.BW_OPEN_SHORT_TAILS if short_tails else 0)
         )
         error = ffi.new("int32_t *")
         opened = lib.bw_socket_open(packed, flags, _BACKEND_NUMBER[backend], receive_buffer, send_buffer, error)
@@ -90,6 +116,7 @@ class UdpSocket:
         self.backend: str = _BACKEND_NAME[self._info.backend]
         self.family: int = self._info.family
         self.dual: bool = bool(self._info.dual)
+        self.short_tails: bool = short_tails
 
     def fileno(self) -> int:
         """The descriptor, to be watched for readability; -1 once closed."""
@@ -97,10 +124,11 @@ class UdpSocket:
 
     @property
     def gso(self) -> bool:
-        """Whether trains are segmented by the kernel now. A refusal turns it off.
+        """Whether trains are left to the kernel to segment. May be set; raises `ConfigError` where the kernel cannot.
 
-        Set it to try again: support may differ by route, and come and go. Raises `ConfigError` where the
-        kernel has none.
+        A refusal does not change it, for it is about one destination: the train that was refused, and those behind it
+        to the same address, leave datagram by datagram in that call, and carry a flag (`TrainTable.records`). Whom to
+        spare it in later calls is for the caller to remember (`proto.offload`).
         """
         return bool(self._info.gso)
 

@@ -36,6 +36,7 @@ from burstwire.proto.handshake import Established
 from burstwire.proto.intake import MAX_SPAN, Intake, Span
 from burstwire.proto.load import TokenBucket
 from burstwire.proto.negotiation import Refusal
+from burstwire.proto.offload import Offload
 from burstwire.proto.outbox import Outbox
 from burstwire.proto.roster import Roster
 from burstwire.wire import frames as f
@@ -82,6 +83,7 @@ class Endpoint:
         now: the time in seconds.
         random: gives as many random bytes as asked; from a cryptographic source outside of simulations.
         receive_buffer: SO_RCVBUF as the kernel granted it, in bytes; peers are told.
+        gso: whether the socket leaves it to the kernel to segment trains; what connections count depends on it.
 
     Attributes:
         ring: the slots that flights lie in.
@@ -97,6 +99,7 @@ class Endpoint:
         now: float,
         random: Callable[[int], bytes],
         receive_buffer: int = 212992,
+        gso: bool = False,
     ) -> None:
         # The environment is asked once, not for every key.
         backend = check_backend(config.aead_backend) or FASTEST
@@ -107,7 +110,9 @@ class Endpoint:
         self.backlog_full = False
         self._random = random
         self._events: deque[Event] = deque()
-        self._outbox = Outbox(config.send_slots, config.trains_per_wakeup)
+        self._offload = Offload(config.max_gso_refusals)
+        self._outbox = Outbox(config.send_slots, config.trains_per_wakeup, offload=self._offload)
+        self._outbox.gso = gso
         self.ring = self._outbox.ring
         self._intake = Intake()
         self._counters = CounterPool(FIRST_COUNTERS)
@@ -167,6 +172,7 @@ class Endpoint:
         return {
             **self._counts,
             **self.desk.stats(),
+            **self._offload.stats(),
             "connections": len(self.connections),
             "ring_leased": ring.leased,
             "ring_high_water": ring.high_water,
@@ -235,7 +241,7 @@ class Endpoint:
         if self._flying is None:
             return
         self._flying = None
-        for path, error, owner in self._outbox.refused():
+        for path, error, owner in self._outbox.settle(now):
             self._counts["trains_refused"] += 1
             if error == -errno.EMSGSIZE:
                 # Probes are sent to learn this; for other packets it means that the interface has become narrower.
@@ -254,6 +260,8 @@ class Endpoint:
         if self._flying is not None:
             return None
         outbox = self._outbox
+        if self._offload.avoided:
+            self._offload.expire(now)
         self._greet(outbox)
         ready = self._ready
         if ready:

@@ -259,6 +259,9 @@ class Outbound:
                 path, mark, aead, connection.remote_cid, first, mtu, count, half.stream_id, half.ring, low, length
             )
             record = SentRecord(first, count, recovery.log.sent, mtu, now, half, low, chunk)
+            if count > 1 and outbox.segments(path):
+                record.segmented = True
+                recovery.packets_segmented += count
             recovery.sent(record)
             self._sent_stream(half, low, length, False)
             connection.sent_eliciting(now)

@@ -18,12 +18,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from burstwire.core.ring import BufferRing, StreamRing
-from burstwire.core.run import FillTable, ProtectTable, TrainTable
+from burstwire.core.run import NO_GSO, SINGLE, FillTable, ProtectTable, TrainTable
 from burstwire.crypto.aead import Aead
 from burstwire.wire.header import DATA, DATA_OVERHEAD, HEADER, HEADER_SIZE, TAG
 
 if TYPE_CHECKING:
     from burstwire.proto.connection import Connection
+    from burstwire.proto.offload import Offload
     from burstwire.proto.tracing import Tracer
 
 __all__ = ["MAX_SEGMENTS", "Outbox"]
@@ -48,9 +49,13 @@ class Outbox:
         slots: 64 KiB slots of the ring.
         bulk_slots: slots that runs of bulk data may take in one flight; what is left is for ACKs and handshakes.
         trains: the most trains of one flight.
+        offload: where trains leave datagram by datagram; None: nowhere is known.
+
+    Attributes:
+        gso: whether the socket has the kernel segment trains at all.
     """
 
-    def __init__(self, slots: int, bulk_slots: int, trains: int = 256) -> None:
+    def __init__(self, slots: int, bulk_slots: int, trains: int = 256, offload: Offload | None = None) -> None:
         self.ring = BufferRing(slots)
         self.trains = TrainTable(self.ring, trains)
         self._capacity = trains
@@ -80,6 +85,9 @@ class Outbox:
         """Whether another packet may join the train: false after a shorter one."""
         self._owners: dict[int, Connection] = {}
         """Whose lone packet a train is."""
+        self.gso = False
+        self._offload = offload
+        self._avoided = offload.avoided if offload is not None else {}
         self.tracer: Tracer | None = None
         """Who is told of the packets that follow; set before each connection's turn."""
 
@@ -103,6 +111,10 @@ class Outbox:
     def room(self) -> bool:
         """Whether another packet of any size fits for certain."""
         return len(self._leased) < self._slots and self.trains.count + 2 < self._capacity
+
+    def segments(self, path: bytes) -> bool:
+        """Whether trains of several packets for this path are left to the kernel to segment."""
+        return self.gso and not (self._avoided and path[4:24] in self._avoided)
 
     # inputs
 
@@ -187,19 +199,24 @@ class Outbox:
     def lone_packet(
         self, path: bytes, aead: Aead, cid: int, counter: int, payload: bytes, owner: Connection, ecn: int = 0
     ) -> None:
-        """Adds one DATA packet in a train of its own; if the kernel refuses it, `refused` names `owner`."""
+        """Adds one DATA packet in a train of its own; if the kernel refuses it, `settle` names `owner`."""
         self._end_train()
         self.packet(path, ecn, aead, cid, counter, payload, is_probe=True)
         self._end_train()
         self._owners[self.trains.count - 1] = owner
 
-    def refused(self) -> list[tuple[bytes, int, Connection | None]]:
-        """Path, negative errno and owner of each train that the kernel refused, once the flight is finished."""
-        if not self.trains.any_refused():
+    def settle(self, now: float) -> list[tuple[bytes, int, Connection | None]]:
+        """Path, negative errno and owner of each train that the kernel refused, once the flight is finished. What it
+        would not segment is told to `offload`."""
+        if not self.trains.any_trouble():
             return []
-        return [
-            (path, error, self._owners.get(row)) for row, (*_, error, path) in enumerate(self.trains.records()) if error
-        ]
+        refused = []
+        for row, (*_, flags, _, error, path) in enumerate(self.trains.records()):
+            if flags & NO_GSO and self._offload is not None:
+                self._offload.refused(path, now)
+            if error:
+                refused.append((path, error, self._owners.get(row)))
+        return refused
 
     def datagram(self, path: bytes, data: bytes) -> None:
         """Adds a datagram as it is (handshakes, resets). The caller asked `room` before."""
@@ -299,6 +316,7 @@ class Outbox:
         if self._packets:
             length = self._used - self._start
             segment = self._segment if self._packets > 1 else length
-            self.trains.append(self._slot, self._start, length, segment, self._ecn, self._path)
+            flags = SINGLE if self._avoided and self._path[4:24] in self._avoided else 0
+            self.trains.append(self._slot, self._start, length, segment, self._ecn, self._path, flags)
             self._packets = 0
         self._open = False

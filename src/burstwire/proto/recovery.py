@@ -84,6 +84,8 @@ class Recovery:
         "pacer",
         "packet_threshold",
         "packets_lost",
+        "packets_lost_segmented",
+        "packets_segmented",
         "packets_spurious",
         "probes",
         "pto_count",
@@ -147,6 +149,10 @@ class Recovery:
         self.widening = 1.0
         """The time threshold is so many times that of RFC 9002; grows to the reordering that was seen."""
         self.packets_lost = 0
+        self.packets_segmented = 0
+        """Those that left in trains which the kernel was left to segment."""
+        self.packets_lost_segmented = 0
+        """Those of them that were lost; a way on which GSO spoils packets shows here."""
         self.packets_spurious = 0
         self.pto_expired = 0
 
@@ -336,6 +342,8 @@ class Recovery:
             for record, mask in lost:
                 if not record.is_probe:
                     self.packets_lost += mask.bit_count()
+                    if record.segmented:
+                        self.packets_lost_segmented += mask.bit_count()
                     if record.order >= order:
                         congestion.append((record, mask))
             if congestion:

@@ -42,6 +42,7 @@ class SentRecord:
         items: what a lone packet carried besides, to be asked again when it is lost.
         ack: the largest packet number that an ACK frame in it names, -1 without one.
         delivery: what a `DeliverySampler` wants to know when it is acknowledged; None without one.
+        segmented: whether the kernel was left to segment the train, or trains, that they left in.
         is_probe: whether it is a probe of the path MTU, whose loss says nothing about congestion (RFC 9000 §14.4).
     """
 
@@ -58,6 +59,7 @@ class SentRecord:
         "offset",
         "order",
         "pending",
+        "segmented",
         "size",
         "time",
     )
@@ -88,6 +90,7 @@ class SentRecord:
         self.items = items
         self.ack = ack
         self.delivery: Snapshot | None = None
+        self.segmented = False
         self.is_probe = False
 
 
