@@ -137,9 +137,9 @@ class Watch:
         for line in tuple(self._lines):
             if not isinstance(line, SendLine):
                 continue
+            waiting = True
             if line.unchanged(now, again) >= self._seconds - again / 2:  # loops fire a little early
                 line.fail(PeerStalled(f"{self._peer()}: {line.reason()}; nothing changed for {self._seconds:g} s"))
-            else:
-                waiting = True
+                # One that was woken meanwhile (the one before it was cancelled) tries in vain, and goes on waiting.
         if waiting:
             self.start()

@@ -33,8 +33,8 @@ class Stream:
     one piece. Whatever was accepted is delivered even if nobody waits for it; closing the connection waits for that.
 
     ``async with stream`` leaves it finished: what was written is delivered, the peer is told to send no more unless it
-    had finished too. Left by an exception, the stream is reset instead, so that the peer does not mistake a fragment
-    for the whole.
+    had finished too. Left by an exception, or cancelled while it waits for writes of other tasks to be accepted, the
+    stream is reset instead, so that the peer does not mistake a fragment for the whole.
 
     ``async for chunk in stream`` gives `bytes` of at most `CHUNK` bytes until the peer finished.
     """
@@ -271,17 +271,21 @@ class Stream:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if kind is None:
-            # Stopped or lost: the body has been told if it asked, and there is nothing left to do about it here.
-            with suppress(StreamError, *ENDED):
-                await self.finish()
-        else:
-            self.reset()
-        if self._core.at_end:
-            with suppress(StreamError, *ENDED):
-                self._core.read(1)  # so that the protocol knows that the end was seen
-        else:
-            self.stop()
+        finished = False
+        try:
+            if kind is None:
+                # Stopped or lost: the body has been told if it asked, and there is nothing left to do about it here.
+                with suppress(StreamError, *ENDED):
+                    await self.finish()
+                finished = True
+        finally:
+            if not finished:
+                self.reset()
+            if self._core.at_end:
+                with suppress(StreamError, *ENDED):
+                    self._core.read(1)  # so that the protocol knows that the end was seen
+            else:
+                self.stop()
 
     def _words(self) -> str:
         return f"stream {self._core.id} of the connection with {self._connection._peer_words()}"
