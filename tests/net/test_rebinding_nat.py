@@ -60,21 +60,28 @@ class Silence:
             self._last = now
 
 
+TRIES = 3
+"""Of a time that a busy machine may spoil, the best of so many counts."""
+
+
 @pytest.mark.parametrize("sender", ["client", "server"])
-def test_a_binding_that_is_lost_in_mid_transfer_costs_one_pto_and_no_byte(
+def test_a_binding_that_is_lost_in_mid_transfer_costs_three_rtt_and_one_pto_at_most_and_no_byte(
     sender: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    silence = Silence()
+    allowed = 0.0
+
     async def test(ends: Ends, home: Home) -> None:
+        nonlocal silence
         silence = Silence()
         expired = 0
-        pto = 0.0
         sending, receiving = (ends.up, ends.down) if sender == "client" else (ends.down, ends.up)
         by = ends.here if sender == "client" else ends.there
 
         def rebind() -> None:
-            nonlocal expired, pto
+            nonlocal expired, allowed
             expired = int(by.stats()["pto_expired"])
-            pto = by._core.recovery.pto()
+            allowed = 3 * by._core.recovery.rtt.smoothed + by._core.recovery.pto()
             home.rebind()
             silence.begin()
 
@@ -83,15 +90,61 @@ def test_a_binding_that_is_lost_in_mid_transfer_costs_one_pto_and_no_byte(
         assert ends.there.stats()["path_changes"] == 1
         assert ends.there.peer_address == (home.link.addresses[0], home.port)
         assert ends.here.stats()["path_changes"] == 0
+        assert by.stats()["pto_expired"] - expired <= 1
+        with capsys.disabled():
+            print(
+                f" [silent for {silence.longest * 1e3:.0f} ms; 3 RTT + 1 PTO are {allowed * 1e3:.0f} ms,"
+                f" the path's RTT without its queue {RTT * 1e3:.0f} ms]",
+                end="",
+            )
+
+    for _ in range(TRIES):
+        at_home(test)
+        if silence.longest <= allowed:
+            break
+    assert silence.longest <= allowed
+
+
+def test_a_receiver_with_nothing_to_send_asks_when_its_binding_is_lost(capsys: pytest.CaptureFixture[str]) -> None:
+    """Not even an acknowledgement is left to make a new binding, and the keep-alive is half a minute away."""
+    config = Config(stream_window_initial=4 << 20, connection_window_initial=8 << 20)  # no credit to be sent soon
+
+    async def test(ends: Ends, home: Home) -> None:
+        silence = Silence()
+        core = ends.here._core
+        tasks: list[asyncio.Task[None]] = []
+        pto = 0.0
+
+        async def mute() -> None:
+            """The binding is lost, and so is what the receiver still had to say."""
+            nonlocal pto
+            pto = core.recovery.pto()
+            home.link.change(down=True)
+            home.rebind()
+            silence.begin()
+            quiet = 0
+            while quiet < 5 and not ends.here.stats()["silence_probes"]:
+                await asyncio.sleep(0.001)
+                quiet = 0 if core.acks.owed or core.acks.due or core.recovery.log.in_flight else quiet + 1
+            home.link.change(down=False)
+
+        def begin() -> None:
+            tasks.append(asyncio.create_task(mute()))
+
+        _, digest = await asyncio.gather(send(ends.down, DATA), receive(ends.up, len(DATA) // 6, begin, silence.read))
+        await tasks[0]
+        assert digest == DIGEST
+        assert ends.here.stats()["silence_probes"] == 1
+        assert ends.there.stats()["path_changes"] == 1
+        assert silence.longest < config.keep_alive / 2
         with capsys.disabled():
             print(
                 f" [silent for {silence.longest * 1e3:.0f} ms: {silence.longest / RTT:.1f} RTT of {RTT * 1e3:.0f} ms;"
                 f" PTO {pto * 1e3:.0f} ms]",
                 end="",
             )
-        assert by.stats()["pto_expired"] - expired <= 1
 
-    at_home(test)
+    at_home(test, config)
 
 
 def test_a_quiet_connection_is_found_again_once_its_client_keeps_it_alive() -> None:

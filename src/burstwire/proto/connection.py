@@ -201,6 +201,7 @@ class Connection(Lifetime, MessageCalls):
             "packets_invalid": self.inbound.invalid,
             "packets_unopened": self.inbound.unopened,
             "pto_expired": recovery.pto_expired,
+            "silence_probes": self.watch.probes if self.watch is not None else 0,
             "bytes_in_flight": log.in_flight,
             "congestion_window": recovery.controller.window,
             "rtt": recovery.rtt.smoothed,

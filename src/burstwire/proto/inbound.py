@@ -17,6 +17,7 @@ from burstwire.proto import control
 from burstwire.proto.events import DatagramsReadable, StreamWritable
 from burstwire.proto.intake import Gathering, Intake, Span
 from burstwire.proto.sent import bit_runs
+from burstwire.proto.watch import WORTH_WATCHING
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode, WireError
 from burstwire.wire.header import HEADER_SIZE, RUN_OVERHEAD, TAG
@@ -51,6 +52,7 @@ class Inbound:
         duplicates: packets dropped before opening, because their number was seen or is too old.
         invalid: packets whose tag did not verify (RFC 9001 §6.6).
         unopened: packets of a key generation that cannot be opened now.
+        watch_from: bytes of streams received from which on their coming to a stop means something (`watch.py`).
     """
 
     __slots__ = (
@@ -64,6 +66,7 @@ class Inbound:
         "packets",
         "size",
         "unopened",
+        "watch_from",
     )
 
     def __init__(self, connection: Connection) -> None:
@@ -73,6 +76,7 @@ class Inbound:
         self.duplicates = 0
         self.invalid = 0
         self.unopened = 0
+        self.watch_from = WORTH_WATCHING
         self._ahead = -1
         """The highest number that was admitted in this batch."""
         self._eliciting = 0
@@ -200,6 +204,8 @@ class Inbound:
         if self._eliciting:
             self.connection.acks.elicited(self._eliciting, now)
             self._eliciting = 0
+            if self.connection.flow.received >= self.watch_from:
+                self.connection.watch_arrivals(now)
         self.connection.batch_ended(now)
 
     # inside

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, cast
 from burstwire.errors import IdleTimeout, LocallyClosed, PeerClosed, RemoteProtocolError, TransportError
 from burstwire.proto.events import ConnectionEnded, Event
 from burstwire.proto.key_updates import KEPT_PTOS
+from burstwire.proto.watch import Watch
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode
 
@@ -70,6 +71,7 @@ class Lifetime:
         close_frame: what is said at the end.
         close_due: whether it is to be said now.
         pacing_deadline: when the pacer lets the next packet go, if that is what sending waits for.
+        watch: looks whether data keep coming; None until so many came that it matters.
     """
 
     __slots__ = (
@@ -88,6 +90,7 @@ class Lifetime:
         "error",
         "pacing_deadline",
         "state",
+        "watch",
     )
 
     # what `Connection` adds
@@ -125,6 +128,7 @@ class Lifetime:
         self._idle = self._idle_timeout()
         self._last_heard = now
         self._idle_from = now
+        self.watch: Watch | None = None
         self._quiet_deadline = self._next_quiet(now)
         self.pacing_deadline: float | None = None
         self._close_deadline: float | None = None
@@ -192,6 +196,14 @@ class Lifetime:
             if not self._heard_closing & (self._heard_closing - 1):
                 self.close_due = True
                 self.wake()
+
+    def watch_arrivals(self, now: float) -> None:
+        """So many data came that it will mean something when they stop."""
+        watch = self.watch
+        if watch is None:
+            watch = self.watch = Watch()
+        watch.begin(cast("Connection", self), now)
+        self._quiet_deadline = min(self._quiet_deadline, watch.deadline)
 
     def keys_changed(self, now: float) -> None:
         """The peer's next key generation became the current one: the old one is kept for late packets, 3 PTO."""
@@ -291,6 +303,8 @@ class Lifetime:
         if now >= self._quiet_deadline:
             if self._keep_alive_deadline() <= now:
                 self.ask((f.PING,))
+            if self.watch is not None and now >= self.watch.deadline:
+                self.watch.look(cast("Connection", self), self._last_heard, now)
             self._quiet_deadline = self._next_quiet(now)
 
     def sent_eliciting(self, now: float) -> None:
@@ -326,7 +340,8 @@ class Lifetime:
         idle = self._idle_from + self._idle if self._idle else inf
         if idle <= now:  # three PTOs are longer; as soon as something is heard, they may be much shorter
             idle = min(self._idle_deadline(), now + self._idle)
-        return min(idle, keep_alive)
+        watch = self.watch
+        return min(idle, keep_alive) if watch is None else min(idle, keep_alive, watch.deadline)
 
     def _flushed(self, now: float, give_up: bool = False) -> None:
         if give_up or self.idle_out:
