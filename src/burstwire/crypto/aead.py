@@ -28,6 +28,7 @@ from burstwire.crypto import aead_ipsecmb, aead_libcrypto
 from burstwire.crypto.aead_cryptography import CryptographyAead
 from burstwire.crypto.aead_ipsecmb import IpsecMbAead
 from burstwire.crypto.aead_libcrypto import LibcryptoAead
+from burstwire.crypto.secret import Material
 from burstwire.errors import ConfigError
 
 __all__ = ["FASTEST", "Aead", "backends", "check_backend", "fastest", "make_aead", "versions"]
@@ -76,7 +77,7 @@ class BySize:
 
     handle: Final = 0
 
-    def __init__(self, name: str, key: bytes, rule: tuple[str, str]) -> None:
+    def __init__(self, name: str, key: Material, rule: tuple[str, str]) -> None:
         self._name = name
         self._key = key
         self._rule = rule
@@ -104,7 +105,7 @@ class BySize:
 
 _KEY_SIZES: Final = {"aes-128-gcm": 16, "aes-256-gcm": 32, "chacha20-poly1305": 32}
 
-_BACKENDS: Final[dict[str, Callable[[str, bytes], Aead]]] = {
+_BACKENDS: Final[dict[str, Callable[[str, Material], Aead]]] = {
     "cryptography": CryptographyAead,
     "libcrypto": LibcryptoAead,
     "ipsec-mb": IpsecMbAead,
@@ -146,7 +147,7 @@ def fastest(name: str) -> tuple[str, str]:
     return small, large
 
 
-def make_aead(name: str, key: bytes, backend: str | None = None) -> Aead:
+def make_aead(name: str, key: Material, backend: str | None = None) -> Aead:
     """A cipher for one key.
 
     Args:

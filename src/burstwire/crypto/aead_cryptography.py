@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM, ChaCha20Poly1305
 
 from burstwire.core.ring import BufferRing, PacketViews
+from burstwire.crypto.secret import Material
 
 __all__ = ["CryptographyAead"]
 
@@ -34,7 +35,7 @@ class CryptographyAead:
     handle: Final = 0
     """No C cipher: a `ProtectTable` cannot take it."""
 
-    def __init__(self, name: str, key: bytes) -> None:
+    def __init__(self, name: str, key: Material) -> None:
         self._cipher: AESGCM | ChaCha20Poly1305 = ChaCha20Poly1305(key) if name == "chacha20-poly1305" else AESGCM(key)
 
     def __repr__(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from burstwire import core
 from burstwire.core._burstwire import ffi, lib
 from burstwire.crypto.aead_native import NUMBERS, NativeAead
+from burstwire.crypto.secret import Material
 
 __all__ = ["IpsecMbAead", "candidates", "present", "version"]
 
@@ -62,5 +63,5 @@ class IpsecMbAead(NativeAead):
 
     __slots__ = ()
 
-    def __init__(self, name: str, key: bytes) -> None:
-        super().__init__(lib.bw_ipsecmb_cipher(_library(), NUMBERS[name], key, len(key)), name)
+    def __init__(self, name: str, key: Material) -> None:
+        super().__init__(lib.bw_ipsecmb_cipher(_library(), NUMBERS[name], ffi.from_buffer(key), len(key)), name)

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from burstwire.core._burstwire import ffi, lib
 from burstwire.crypto.aead_native import NUMBERS, NativeAead
+from burstwire.crypto.secret import Material
 from burstwire.errors import ConfigError
 
 __all__ = ["LibcryptoAead", "present", "version"]
@@ -60,5 +61,5 @@ class LibcryptoAead(NativeAead):
 
     __slots__ = ()
 
-    def __init__(self, name: str, key: bytes) -> None:
-        super().__init__(lib.bw_libcrypto_cipher(_library(), NUMBERS[name], key, len(key)), name)
+    def __init__(self, name: str, key: Material) -> None:
+        super().__init__(lib.bw_libcrypto_cipher(_library(), NUMBERS[name], ffi.from_buffer(key), len(key)), name)

@@ -15,7 +15,7 @@ dst_cid || counter as it lies in the header.
 
 Invariants: sealing never goes back, nor ahead by more than one generation; opening knows the
 previous, the current and the next one; a cipher is made when it is first used and dropped by `rest`, so that an
-idle connection holds secrets only. What is dropped is dropped as well as Python can: `bytes` cannot be wiped.
+idle connection holds secrets only. What is dropped overwrites itself (see `secret.py`; ciphers wipe their keys, too).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Final
 
 from burstwire.crypto.aead import Aead, make_aead
 from burstwire.crypto.kdf import expand, extract
+from burstwire.crypto.secret import Material, Secret
 from burstwire.errors import CryptoError
 
 __all__ = ["GENERATION_BITS", "INTEGRITY_LIMITS", "TrafficKeys", "derive"]
@@ -38,7 +39,7 @@ _ALGORITHMS: Final = (("aes-128-gcm", 16), ("aes-256-gcm", 32), ("chacha20-poly1
 """By aead number: name and bytes of the key."""
 
 
-def derive(split: tuple[bytes, bytes], initiator: bool, handshake_hash: bytes) -> tuple[bytes, bytes]:
+def derive(split: tuple[Material, Material], initiator: bool, handshake_hash: bytes) -> tuple[Secret, Secret]:
     """The first secrets of this side's two directions: (to seal with, to open with), 32 bytes each.
 
     Args:
@@ -56,8 +57,8 @@ class _Generation:
 
     __slots__ = ("_secret", "made")
 
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+    def __init__(self, secret: Material) -> None:
+        self._secret = secret if isinstance(secret, Secret) else Secret(secret)
         self.made: Aead | None = None
 
     def following(self) -> _Generation:
@@ -74,6 +75,18 @@ class _Generation:
         return self.made
 
 
+class _Forgotten(_Generation):
+    """In place of a secret that is gone: whoever still asks for a cipher is in error."""
+
+    __slots__ = ()
+
+    def following(self) -> _Generation:
+        return self
+
+    def aead(self, number: int, backend: str | None) -> Aead:
+        raise CryptoError("the connection has ended, and its keys are gone")
+
+
 class TrafficKeys:
     """The keys of one connection, both directions.
 
@@ -84,7 +97,9 @@ class TrafficKeys:
 
     __slots__ = ("_aead_id", "_backend", "_next", "_open", "_previous", "_seal", "opening", "sealing")
 
-    def __init__(self, send_secret: bytes, receive_secret: bytes, aead_id: int, backend: str | None = None) -> None:
+    def __init__(
+        self, send_secret: Material, receive_secret: Material, aead_id: int, backend: str | None = None
+    ) -> None:
         """Start at generation 0 in both directions.
 
         Args:
@@ -159,3 +174,8 @@ class TrafficKeys:
     def drop_previous(self) -> None:
         """Open nothing of the generation before the current one any more."""
         self._previous = None
+
+    def forget(self) -> None:
+        """Drop all keys: the connection has ended, and seals and opens nothing any more."""
+        self._seal = self._open = _Forgotten(b"")
+        self._previous = self._next = None

@@ -11,15 +11,16 @@ from __future__ import annotations
 import hmac
 
 from burstwire.crypto.kdf import expand, extract
+from burstwire.crypto.secret import Material, Secret
 
 __all__ = ["reset_key", "reset_token"]
 
 
-def reset_key(private: bytes) -> bytes:
+def reset_key(private: Material) -> Secret:
     """The key that makes this node's tokens (32 bytes), from its private key (32 bytes)."""
     return expand(extract(b"", private), b"reset")
 
 
-def reset_token(key: bytes, cid: int) -> bytes:
+def reset_token(key: Material, cid: int) -> bytes:
     """The token (16 bytes) of a connection ID that this node chose."""
     return hmac.digest(key, cid.to_bytes(4), "sha256")[:16]

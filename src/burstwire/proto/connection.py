@@ -437,6 +437,7 @@ class Connection(Lifetime, MessageCalls):
         if self.counter_index >= 0:
             self.counters.release(self.counter_index)
             self.counter_index = -1
+        self.keys.forget()
 
     # inside
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 
 from burstwire.crypto import cookie, keys
 from burstwire.crypto.noise import MESSAGE_1_OVERHEAD, HandshakeState, StaticKey
+from burstwire.crypto.secret import Material, Secret
 from burstwire.errors import CryptoError, HandshakeError
 from burstwire.identity import PublicKey
 from burstwire.wire.errors import WireError
@@ -62,8 +63,8 @@ class Established:
     local_cid: int
     remote_cid: int
     path: bytes
-    send_secret: bytes
-    receive_secret: bytes
+    send_secret: Material
+    receive_secret: Material
     aead: str
     peer_key: PublicKey
     local_parameters: TransportParameters
@@ -97,8 +98,8 @@ class Opened:
     """
 
     answered: TransportParameters
-    send_secret: bytes
-    receive_secret: bytes
+    send_secret: Material
+    receive_secret: Material
 
 
 class Initiator:
@@ -228,6 +229,6 @@ class Responder:
         """The RESPOND datagram; once only. Costs a key generation and two X25519."""
         return Respond(dst_cid, src_cid, self._noise.write_message(encode(answered))).encode()
 
-    def secrets(self) -> tuple[bytes, bytes]:
+    def secrets(self) -> tuple[Secret, Secret]:
         """Send and receive secret; after `respond`."""
         return keys.derive(self._noise.split(), False, self._noise.handshake_hash)
