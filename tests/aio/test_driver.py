@@ -1,157 +1,18 @@
-"""The driver against a protocol and a socket that misbehave on cue; both are fakes with the real interfaces."""
+"""The driver against a protocol and a socket that misbehave on cue."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
 import pytest
+from driver_bench import Bench, Flight, Without, bench
 from support.loops import Run, settled, turns
 
-from burstwire import Config
-from burstwire.aio.driver import Driver
 from burstwire.core import BufferRing, RunTable
-
-
-class Flight:
-    """A flight of `count` trains."""
-
-    def __init__(self, count: int = 1) -> None:
-        self.count = count
-
-
-class FakeSocket:
-    """Takes what `capacity` allows, and is readable while `incoming` is not empty (a real descriptor underneath)."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._socket.bind(("127.0.0.1", 0))
-        self._socket.setblocking(False)
-        self.capacity = 1_000_000
-        self.blocked = ""
-        self.when_full = "again"
-        self.calls: list[tuple[Flight, int]] = []
-        self.fails: OSError | None = None
-
-    def fileno(self) -> int:
-        return self._socket.fileno()
-
-    def arrive(self) -> None:
-        self._socket.sendto(b"x", self._socket.getsockname())
-
-    def recv(self, ring: BufferRing, table: RunTable, max_slots: int) -> int:
-        if self.fails is not None:
-            raise self.fails
-        try:
-            self._socket.recv(100)
-        except BlockingIOError:
-            return 0
-        slot = ring.lease()
-        ring.views[slot][:20] = bytes(20)
-        table.parse(ring, slot, 20, 0, bytes([4]) + bytes(47), 0)
-        return 1
-
-    def send(self, flight: Flight, first: int) -> int:
-        self.calls.append((flight, first))
-        taken = min(self.capacity, flight.count - first)
-        self.capacity -= taken
-        self.blocked = "" if taken == flight.count - first else self.when_full
-        return taken
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-class FakeProtocol:
-    """Gives the flights it was told to give, and writes down what it was asked."""
-
-    def __init__(self) -> None:
-        self.flights: list[Flight] = []
-        self.flying: Flight | None = None
-        self.deadline: float | None = None
-        self.sent_count = 0
-        self.received = 0
-        self.timeouts: list[float] = []
-        self.happened: list[Any] = []
-        self.on_receive: Callable[[BufferRing, RunTable], None] = lambda ring, table: None
-        self.destroyed = False
-
-    @property
-    def pending(self) -> bool:
-        return bool(self.flights)
-
-    def receive(self, ring: BufferRing, table: RunTable, now: float) -> None:
-        assert ring.leased == 1
-        self.received += 1
-        self.on_receive(ring, table)
-
-    def transmit(self, now: float) -> Flight | None:
-        assert self.flying is None, "asked for another flight before the last one was settled"
-        if self.flights:
-            self.flying = self.flights.pop(0)
-        return self.flying
-
-    def sent(self, now: float) -> None:
-        assert self.flying is not None
-        self.flying = None
-        self.sent_count += 1
-
-    def events(self) -> list[Any]:
-        events, self.happened = self.happened, []
-        return events
-
-    def next_timeout(self) -> float | None:
-        return self.deadline
-
-    def handle_timeout(self, now: float) -> None:
-        assert self.deadline is not None
-        assert now >= self.deadline, "early"
-        self.timeouts.append(now)
-        self.deadline = None
-
-    def destroy(self) -> None:
-        self.destroyed = True
-
-
-class Bench:
-    """A started driver between the two."""
-
-    def __init__(self, **config: Any) -> None:
-        self.protocol = FakeProtocol()
-        self.socket = FakeSocket()
-        self.events: list[Any] = []
-        self.failures: list[BaseException] = []
-        self.driver = Driver(
-            asyncio.get_running_loop(),
-            self.protocol,  # type: ignore[arg-type]
-            self.socket,  # type: ignore[arg-type]
-            Config(**config),
-            self.events.extend,
-            self._failed,
-        )
-        self.driver.start()
-
-    def _failed(self, error: BaseException) -> None:
-        self.failures.append(error)
-        self.driver.stop()
-
-
-def bench(run: Run, test: Callable[[Bench], Any], **config: Any) -> None:
-    async def main() -> None:
-        it = Bench(**config)
-        try:
-            await test(it)
-            assert it.driver.stopped or it.driver._ring.leased == 0
-        finally:
-            it.driver.stop()
-        assert it.protocol.destroyed
-        await turns(3)
-
-    run(main)
 
 
 def test_a_lone_call_is_sent_at_once_and_those_behind_it_together(run: Run) -> None:
@@ -191,7 +52,7 @@ def test_what_the_kernel_does_not_take_waits_until_it_is_writable_and_goes_on_wh
         it.socket.capacity = 2
         # The real descriptor is always writable: keep the loop from noticing until there is room again.
         waited: list[Callable[[], None]] = []
-        it.driver._loop = _Without(it.driver._loop, add_writer=lambda fd, callback: waited.append(callback))
+        it.driver._loop = Without(it.driver._loop, add_writer=lambda fd, callback: waited.append(callback))
         it.driver.touch()
         assert it.socket.calls == [(flight, 0)]
         for _ in range(3):
@@ -210,17 +71,6 @@ def test_what_the_kernel_does_not_take_waits_until_it_is_writable_and_goes_on_wh
     bench(run, test)
 
 
-class _Without:
-    """A loop with some methods replaced."""
-
-    def __init__(self, loop: Any, **replaced: Any) -> None:
-        self._loop = loop
-        self.__dict__.update(replaced)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
-
-
 def test_a_full_device_queue_is_tried_again_after_pauses_that_grow(run: Run) -> None:
     async def test(it: Bench) -> None:
         pauses: list[float] = []
@@ -230,7 +80,7 @@ def test_a_full_device_queue_is_tried_again_after_pauses_that_grow(run: Run) -> 
             pauses.append(delay) if callback == it.driver._on_pause_over else None
             return real.call_later(0 if callback == it.driver._on_pause_over else delay, callback, *args)
 
-        it.driver._loop = _Without(real, call_later=call_later)
+        it.driver._loop = Without(real, call_later=call_later)
         it.protocol.flights = [Flight()]
         it.socket.capacity = 0
         it.socket.when_full = "nobufs"
@@ -260,7 +110,7 @@ def test_the_timer_is_moved_only_when_the_deadline_comes_nearer(run: Run) -> Non
             armed.append(delay)
             return real.call_later(delay, callback, *args)
 
-        it.driver._loop = _Without(real, call_later=call_later)
+        it.driver._loop = Without(real, call_later=call_later)
         it.protocol.deadline = monotonic() + 0.5
         it.driver.flush()
         for step in range(50):
@@ -295,7 +145,7 @@ def test_a_deadline_in_the_past_does_not_spin(run: Run) -> None:
             armed.append(delay)
             return real.call_later(delay, callback, *args)
 
-        it.driver._loop = _Without(real, call_later=call_later)
+        it.driver._loop = Without(real, call_later=call_later)
         it.protocol.handle_timeout = lambda now: it.protocol.timeouts.append(now)  # type: ignore[method-assign]
         it.protocol.deadline = monotonic() - 1
         it.driver.flush()

@@ -98,3 +98,39 @@ def test_a_ping_that_cannot_leave_yet_wakes_nobody_until_it_is_time_for_the_next
     connection.handle_timeout(due)
     assert connection.control, "it waits for the endpoint to ask for packets"
     assert connection.next_timeout() == pytest.approx(due + 10.0)
+
+
+@pytest.mark.parametrize("late", [3.0, 500.0])
+def test_time_in_which_this_side_did_not_run_is_not_the_peers_silence(late: float) -> None:
+    """Neither side runs; afterwards one PING shows that both are alive."""
+    pair = Pair(Config(idle_timeout=2.0, keep_alive=0))
+    pair.now += 1.5
+    heard = pair.a.connection._last_heard
+    pair.now += late
+    for side in (pair.a, pair.b):
+        side.connection.overslept(late, pair.now)
+        side.connection.handle_timeout(pair.now)
+    assert not ended(pair)
+    for _ in range(6):
+        pair.step()
+    assert not ended(pair)
+    assert pair.a.connection._last_heard > heard, "the PING was answered"
+
+
+def test_a_peer_that_is_gone_after_an_oversleep_is_given_up_three_ptos_later() -> None:
+    pair = Pair(Config(idle_timeout=2.0, keep_alive=0))
+    pair.now += 100
+    pair.a.connection.overslept(99.0, pair.now)
+    began = pair.now
+    woken = silence(pair)
+    assert ended(pair)
+    assert 3 * pair.a.connection.recovery.rtt.minimum < woken[-1] - began <= max(2.0, 10.0)
+
+
+def test_an_oversleep_does_not_put_off_a_keep_alive() -> None:
+    pair = Pair(Config(idle_timeout=60.0, keep_alive=20.0))
+    pair.now += 30
+    pair.a.connection.overslept(29.0, pair.now)
+    assert pair.a.connection.next_timeout() is not None
+    pair.a.connection.handle_timeout(max(pair.now, pair.a.connection.next_timeout() or 0))
+    assert not ended(pair)

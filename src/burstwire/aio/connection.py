@@ -6,7 +6,6 @@ import os
 from asyncio import _get_running_loop
 from collections.abc import AsyncIterator, Iterable, Sequence
 from functools import partial
-from time import monotonic
 from typing import TYPE_CHECKING, NoReturn
 
 from burstwire.aio.address import show
@@ -116,7 +115,7 @@ class Connection:
             ConfigError: there is no such congestion controller.
         """
         self._check()
-        self._core.set_congestion(name, monotonic())
+        self._core.set_congestion(name, self._driver.now())
         self._driver.touch_soon()
 
     @property
@@ -405,7 +404,7 @@ class Connection:
         if self._lost is not None:
             return
         if not self._closing:
-            self._core.close(monotonic(), code, reason)
+            self._core.close(self._driver.now(), code, reason)
             self._driver.touch()
             if self.closed:  # mostly, for nothing was left to be delivered
                 return
@@ -431,7 +430,7 @@ class Connection:
 
     def _give_up(self, code: int, reason: str) -> None:
         if self._lost is None:
-            self._core.abort(monotonic(), code, reason)
+            self._core.abort(self._driver.now(), code, reason)
             self._driver.touch()
             self._on_ended(LocallyClosed())
 

@@ -15,6 +15,11 @@ Invariants:
 - An exception in a step (a bug, or a dead socket) ends the endpoint and is told to everybody who waits. It is never
   retried, so it cannot spin.
 - A descriptor that somebody closed or replaced is noticed within a second, though the kernel reports nothing.
+- Nothing spins: a socket that says it is readable or writable, and then gives or takes nothing, is left alone for a
+  while.
+- `now` never goes back. When the clock does, time goes on from where it was. When the timer fires long after it was
+  due (the loop was blocked, the process stopped, the machine asleep, the clock set forward), what arrived meanwhile is
+  read before any timeout is handled, and that time is nobody's silence (`Endpoint.overslept`).
 """
 
 from __future__ import annotations
@@ -54,6 +59,15 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.064
 kernel tells nobody when it has."""
 
 
+VAIN_WAKE_UPS = 8
+"""Wake-ups in a row that bring nothing before the reader pauses for `FIRST_PAUSE`. A few are normal: datagrams with a
+wrong checksum or without a byte, ICMP answers."""
+
+LATE = 0.5
+"""Seconds that the timer may fire late before that counts as not having run. Busy loops stall for some 100 ms; the
+shortest time after which somebody is given up is a few PTOs, mostly a second and more."""
+
+
 class Driver:
     """The engine of one endpoint. `on_events` and `on_failure` are called from event loop callbacks and must not raise.
 
@@ -62,9 +76,13 @@ class Driver:
 
     __slots__ = (
         "_busy",
+        "_deaf",
         "_flight",
         "_inode",
+        "_input_first",
+        "_latest",
         "_loop",
+        "_offset",
         "_on_events",
         "_on_failure",
         "_pause",
@@ -77,10 +95,15 @@ class Driver:
         "_timer",
         "_timer_at",
         "_trains",
+        "_vain",
+        "_waited",
+        "_woken_at",
         "_writing",
+        "clock_steps",
         "closing",
         "flushes",
         "loop",
+        "oversleeps",
         "pauses",
         "protocol",
         "socket",
@@ -106,6 +129,8 @@ class Driver:
         self.timeouts = 0
         self.flushes = 0
         self.pauses = 0
+        self.oversleeps = 0
+        self.clock_steps = 0
         self.loop: object = loop  # public, to be compared with the running one; nothing in the child of a fork
         self._loop = loop
         self._on_events = on_events
@@ -124,27 +149,43 @@ class Driver:
         self._paused: asyncio.TimerHandle | None = None
         self._pause = FIRST_PAUSE
         self._inode = 0
+        self._vain = 0
+        self._deaf: asyncio.TimerHandle | None = None  # reading pauses
+        self._woken_at: tuple[int, int] | None = None  # how far the flight was when the socket became writable
+        self._latest = monotonic()
+        self._offset = 0.0
+        self._input_first = self._waited = False
+
+    def now(self) -> float:
+        """The time in seconds, for the protocol; it never goes back."""
+        now = monotonic() + self._offset
+        if now < self._latest:
+            self.clock_steps += 1
+            self._offset += self._latest - now
+            return self._latest
+        self._latest = now
+        return now
 
     def start(self) -> None:
         """Begin to receive."""
         self._inode = os.fstat(self.socket.fileno()).st_ino
-        self._arm(monotonic())
+        self._arm(self.now())
         self._loop.add_reader(self.socket.fileno(), self._on_readable)
 
     def touch(self) -> None:
         """The application changed something: send what there is, at once if it is a lone call, else soon."""
         if self._soon is not None or self.stopped:
             return
-        now = monotonic()
+        now = self.now()
         if self._busy or now - self._quiet_since < COALESCE:
             self._soon = self._loop.call_soon(self._on_soon)
         else:
             self._step(now)
-            self._quiet_since = monotonic()
+            self._quiet_since = self.now()
 
     def flush(self) -> None:
         """Send now what there is, as far as the kernel takes it."""
-        self._step(monotonic())
+        self._step(self.now())
 
     def touch_soon(self) -> None:
         """As `touch`, where nobody waits for what may be sent, if anything: the answer to it may take it along."""
@@ -160,10 +201,10 @@ class Driver:
             self._loop.remove_reader(self.socket.fileno())
             if self._writing:
                 self._loop.remove_writer(self.socket.fileno())
-        for handle in (self._soon, self._timer, self._paused):
+        for handle in (self._soon, self._timer, self._paused, self._deaf):
             if handle is not None:
                 handle.cancel()
-        self._soon = self._timer = self._paused = None
+        self._soon = self._timer = self._paused = self._deaf = None
         self._flight = None
         self.socket.close()
         self._ring.close()
@@ -173,7 +214,7 @@ class Driver:
         """Forget everything in the child of a fork: the loop and its registrations belong to the parent."""
         self.stopped = True
         self.loop = object()
-        self._soon = self._timer = self._paused = None
+        self._soon = self._timer = self._paused = self._deaf = None
         self._flight = None
         # Closing the child's descriptor leaves the parent's registration alone; epoll watches the open file.
         self.socket.close()
@@ -187,8 +228,10 @@ class Driver:
         try:
             table, ring = self._table, self._ring
             runs = self.socket.recv(ring, table, self._trains)
-            now = monotonic()
+            now = self.now()
             try:
+                if now - self._timer_at > LATE:
+                    self._overslept(now)
                 if runs:
                     self.protocol.receive(ring, table, now)
             finally:
@@ -199,19 +242,43 @@ class Driver:
         finally:
             self._busy = False
         if runs:
+            self._vain = 0
             self._step(now)
+            return
+        self._vain += 1
+        if self._vain >= VAIN_WAKE_UPS:
+            self._vain = 0
+            self.pauses += 1
+            self._loop.remove_reader(self.socket.fileno())
+            self._deaf = self._loop.call_later(FIRST_PAUSE, self._on_deafness_over)
+
+    def _on_deafness_over(self) -> None:
+        self._deaf = None
+        self._loop.add_reader(self.socket.fileno(), self._on_readable)
+
+    def _overslept(self, now: float) -> None:
+        """The timer was due long ago: whatever the clock says, nobody was listening to this side's silence."""
+        self.oversleeps += 1
+        self._input_first = True
+        late, self._timer_at = now - self._timer_at, now
+        self.protocol.overslept(late, now)
 
     def _on_timer(self) -> None:
         self._timer = None
         self.timeouts += 1
-        now = monotonic()
+        now = self.now()
         self._busy = True
         try:
+            if now - self._timer_at > LATE:
+                self._overslept(now)
             if os.fstat(self.socket.fileno()).st_ino != self._inode:
                 raise OSError("the descriptor of the socket was replaced by another")
+            # After an oversleep the socket is looked at once before, as acknowledgements may wait there; only once.
+            self._waited = self._input_first and not self._waited
+            self._input_first = False
             # Loops fire up to a millisecond early, and the deadline may have moved away: then it is only set again.
             deadline = self.protocol.next_timeout()
-            if deadline is not None and deadline <= now:
+            if deadline is not None and deadline <= now and not self._waited:
                 self.protocol.handle_timeout(now)
         except Exception as error:
             self._fail(error)
@@ -222,16 +289,18 @@ class Driver:
 
     def _on_soon(self) -> None:
         self._soon = None
-        self._step(monotonic())
+        self._step(self.now())
 
     def _on_writable(self) -> None:
         self._loop.remove_writer(self.socket.fileno())
         self._writing = False
-        self._step(monotonic())
+        self._woken_at = self._progress()
+        self._step(self.now())
+        self._woken_at = None
 
     def _on_pause_over(self) -> None:
         self._paused = None
-        self._step(monotonic())
+        self._step(self.now())
 
     # one step
 
@@ -279,8 +348,13 @@ class Driver:
         if self._soon is None:
             self._soon = self._loop.call_soon(self._on_soon)
 
+    def _progress(self) -> tuple[int, int]:
+        """Trains of the waiting flight that the kernel took, and bytes of the next one."""
+        flight, taken = self._flight, self._taken
+        return taken, flight.results(taken)[0] if flight is not None else 0
+
     def _wait_for_kernel(self) -> None:
-        if self.socket.blocked == "nobufs":
+        if self.socket.blocked == "nobufs" or self._woken_at == self._progress():
             self.pauses += 1
             self._paused = self._loop.call_later(self._pause, self._on_pause_over)
             self._pause = min(2 * self._pause, LONGEST_PAUSE)

@@ -157,6 +157,8 @@ class Endpoint:
         result["loop_flushes"] = driver.flushes
         result["loop_timeouts"] = driver.timeouts
         result["loop_pauses"] = driver.pauses
+        result["loop_oversleeps"] = driver.oversleeps
+        result["loop_clock_steps"] = driver.clock_steps
         result["traces_started"] = self._tracing.started
         result["traces_failed"] = self._tracing.failed
         return result
@@ -199,7 +201,7 @@ class Endpoint:
             raise AddressError(f"{peer}: to connect takes a host and a port from 1 to 65535")
         if timeout is None:
             timeout = self.config.handshake_timeout
-        deadline = monotonic() + timeout
+        deadline = self._driver.now() + timeout
         known = numeric(host, port)
         if known is not None:  # mostly: no look-up, so no time limit for it
             found = [known]
@@ -256,7 +258,7 @@ class Endpoint:
             self._deadline = self._loop.call_later(self.config.close_timeout, self._on_close_timeout)
             driver = self._driver
             driver.closing = True
-            driver.protocol.close(monotonic(), code, reason)
+            driver.protocol.close(driver.now(), code, reason)
             for core in list(driver.protocol.connections.values()):
                 if core.user is not None:
                     core.user._on_closing()
@@ -308,7 +310,7 @@ class Endpoint:
         """Somebody does not let go: say CLOSE to those who are left, and leave."""
         driver = self._driver
         for core in list(driver.protocol.connections.values()):
-            core.abort(monotonic())
+            core.abort(driver.now())
         driver.flush()
         self._end(EndpointClosed("the endpoint was closed"))
 
@@ -351,13 +353,13 @@ class Endpoint:
             backlog = self._backlog
             if backlog.closed or not backlog.put_nowait(connection):
                 # Its handshake was under way when the queue filled up.
-                event.connection.abort(monotonic(), CONNECTION_REFUSED, "nobody accepts connections here now")
+                event.connection.abort(self._driver.now(), CONNECTION_REFUSED, "nobody accepts connections here now")
                 self._driver.touch()
             self._driver.protocol.backlog_full = len(backlog) >= backlog.capacity
             return
         dial = self._attempts.pop(event.attempt, None)
         if dial is None or not dial.succeed(event.attempt, connection):
-            event.connection.close(monotonic(), 0, "the caller did not wait for it")
+            event.connection.close(self._driver.now(), 0, "the caller did not wait for it")
         # After the task that waited has had its turn: what it says at once shares the packet that greets the peer.
         self._driver.touch_soon()
 
@@ -409,7 +411,7 @@ class _Dial:
                 if endpoint._closing or endpoint._failure is not None or self._future.exception() is None:
                     break
                 self._future = endpoint._loop.create_future()  # all attempts so far have failed
-            now = monotonic()
+            now = endpoint._driver.now()
             attempt = protocol.connect(address, self._key, now, max(self._deadline - now, 0.001), self._congestion)
             self._pending.add(attempt)
             endpoint._attempts[attempt] = self
@@ -445,7 +447,7 @@ class _Dial:
         for attempt in self._pending:
             endpoint._attempts.pop(attempt, None)
             if not driver.stopped:
-                driver.protocol.cancel(attempt, monotonic())
+                driver.protocol.cancel(attempt, driver.now())
         self._pending.clear()
         if not self._future.done():
             self._future.cancel()
@@ -453,7 +455,7 @@ class _Dial:
             return  # together with the caller, before anything came of it
         elif self._future.exception() is None and not self._taken:
             core = self._future.result()._core
-            core.close(monotonic(), 0, "the caller did not wait for it")
+            core.close(driver.now(), 0, "the caller did not wait for it")
             driver.touch()
 
 

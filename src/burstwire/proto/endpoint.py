@@ -236,6 +236,14 @@ class Endpoint:
         if self.desk.results:
             self._collect(now)
 
+    def overslept(self, late: float, now: float) -> None:
+        """For `late` seconds until now nobody called although something was due: this side did not run, or its clock
+        was set forward. No peer was silent for it: idle timeouts are that much later, and who would have been given up
+        is asked by PING."""
+        for connection in list(self.connections.values()):
+            connection.overslept(late, now)
+            self._changed(connection, now)
+
     def sent(self, now: float) -> None:
         """The flight that `transmit` gave is finished: every train of it was sent or refused."""
         if self._flying is None:

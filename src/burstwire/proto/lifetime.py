@@ -205,6 +205,17 @@ class Lifetime:
         watch.begin(cast("Connection", self), now)
         self._quiet_deadline = min(self._quiet_deadline, watch.deadline)
 
+    def overslept(self, late: float, now: float) -> None:
+        """`late` seconds passed in which this side did not run: they were not the peer's silence."""
+        if self.state > State.FLUSHING or not self._idle:
+            return
+        if self._idle_deadline() <= now:
+            self.ask((f.PING,))  # whoever lost the connection meanwhile answers with RESET
+        # At least long enough for an answer to what is asked now.
+        least = now + 3 * self.recovery.pto() - max(self._idle, 3 * self.recovery.pto())
+        self._idle_from = min(now, max(self._idle_from + late, least))
+        self._quiet_deadline = self._next_quiet(now)
+
     def keys_changed(self, now: float) -> None:
         """The peer's next key generation became the current one: the old one is kept for late packets, 3 PTO."""
         self._key_deadline = now + KEPT_PTOS * self.recovery.pto()
