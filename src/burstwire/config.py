@@ -85,6 +85,8 @@ class Config:
         max_datagrams: unreliable datagrams queued in each direction; the oldest is dropped beyond.
         max_connections: connections of the endpoint; further handshakes are refused.
         max_half_open: handshakes answered and not yet confirmed by the initiator; the oldest is dropped beyond.
+        max_known_initiates: first packets of handshakes that are remembered, so that a copy costs next to nothing;
+            about 300 bytes each.
         accept_backlog: confirmed connections that wait for `incoming()`; further ones are refused.
         key_update_packets: packets that this side sends under one key before it takes the next one, from 1 to 2^22.
             It is looked at before each flight, and waits until the peer has acknowledged one of them and 3 PTO more, so
@@ -137,6 +139,7 @@ class Config:
     max_datagrams: int = 256
     max_connections: int = 100_000
     max_half_open: int = 1024
+    max_known_initiates: int = 8192
     accept_backlog: int = 1024
     key_update_packets: int = 1 << 22
     key_update_bytes: int = 64 * GIB
@@ -227,6 +230,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_datagrams", 1, 1 << 20),
     ("max_connections", 1, 1 << 24),
     ("max_half_open", 1, 1 << 20),
+    ("max_known_initiates", 1, 1 << 24),
     ("accept_backlog", 1, 1 << 20),
     ("key_update_packets", 1, 1 << 22),
     ("key_update_bytes", 0, 1 << 60),

@@ -10,7 +10,7 @@ from burstwire.proto.halfopen import HalfOpen, HalfOpenTable
 
 def entry(cid: int, proven: bool = False) -> HalfOpen:
     return HalfOpen(
-        cid.to_bytes(32), b"respond", cast(Any, SimpleNamespace(local_cid=cid, path=bytes(48))), None, proven
+        cid.to_bytes(32), b"respond", cast(Any, SimpleNamespace(local_cid=cid, path=bytes(48))), None, proven, 0.0
     )
 
 

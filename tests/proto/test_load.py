@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from burstwire.proto.load import AddressLimiter, TokenBucket
+from random import Random
+
+import pytest
+
+from burstwire.proto.load import AddressLimiter, Callers, TokenBucket
 
 
 def v4(last: int, port: int = 1) -> bytes:
@@ -60,3 +64,39 @@ def test_the_table_of_addresses_is_bounded_and_forgets_the_least_recent() -> Non
     assert len(limiter) == 3
     assert not limiter.take(v4(1), 0.0)
     assert limiter.take(v4(2), 0.0)
+
+
+def test_who_calls_again_is_answered_and_who_does_not_stop_calling_is_not() -> None:
+    callers = Callers(0.0)
+    rng = Random(1)
+    while callers.admit(rng.randbytes(40), 0.0):  # newcomers use up what there is for them
+        pass
+    assert not callers.admit(b"patient", 0.0)
+    assert callers.admit(b"patient", 0.3)
+    assert [callers.admit(b"pours", 0.02 * n) for n in range(16)].count(True) <= 2
+
+
+@pytest.mark.parametrize("start", [0.0, 1e6])
+def test_in_a_flood_of_newcomers_an_initiator_is_answered_by_its_third_call(start: float) -> None:
+    """50,000 a second from ever new addresses: in all cases of 40, and mostly by the second call."""
+    callers = Callers(start)
+    rng = Random(1)
+    waits = [0.0, 0.3, 0.9]
+    calls = sorted((0.5 + n / 40 + wait, b"honest" + bytes([n])) for n in range(40) for wait in waits)
+    answered: dict[bytes, int] = {}
+    tries: dict[bytes, int] = {}
+    flood = answers = 0
+    for step in range(2600):
+        now = start + step / 1000
+        for _ in range(50):
+            flood += 1
+            answers += callers.admit(rng.randbytes(40), now)
+        while calls and start + calls[0][0] <= now:
+            _, caller = calls.pop(0)
+            tries[caller] = tries.get(caller, 0) + 1
+            if caller not in answered and callers.admit(caller, now):
+                answered[caller] = tries[caller]
+    assert flood == 130_000
+    assert len(answered) == 40
+    assert sum(number <= 2 for number in answered.values()) >= 36
+    assert answers <= (Callers.NEWCOMER_RATE + Callers.RETURNING_RATE) * (2.6 + Callers.BURST)

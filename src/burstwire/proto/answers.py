@@ -2,14 +2,18 @@
 
 Each step protects the dearer one after it:
 
-1. mac1: whoever does not know our public key hears nothing.
+1. mac1, or mac2 where there is one: whoever does not know our public key hears nothing.
 2. An unknown version is answered with VERSIONS (at a bounded rate), another suite with silence.
-3. A Noise message 1 known at this address is answered from the half-open table; one that led to a connection
-   is dropped, wherever it comes from.
+3. An INITIATE known at this address is answered from the half-open table, now and then; one that led to a
+   connection is dropped, wherever it comes from; one that was opened before must prove its address.
 4. Under load the address must be proven (mac2), else COOKIE; proven addresses have a rate each.
 5. Noise message 1 is opened (two X25519, one for a peer met lately). Simultaneous open is settled here.
 6. Version list, application protocol, AEAD, then the endpoint's `admit`: a no is a sealed refusal.
 7. RESPOND (a key generation and two X25519), and an entry in the half-open table.
+
+What arrives at one time is one wake-up; each has a bound on the INITIATEs that it opens, and each second one on the
+COOKIEs that are sent, so that a flood delays what connections have to do by milliseconds only. What is dropped comes
+again, since initiators repeat themselves; and who does so is told from a flood by just that (`load.Callers`).
 
 Message 1 may be a replay, so nothing before the first DATA that opens (`confirm`) touches anything but the
 half-open table; and an attempt of our own that gives way only pauses until then.
@@ -19,7 +23,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
-from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
 from burstwire.crypto import cookie
@@ -28,10 +31,11 @@ from burstwire.proto import negotiation
 from burstwire.proto.halfopen import HalfOpen, HalfOpenTable
 from burstwire.proto.handshake import Established, Responder, suite_for
 from burstwire.proto.handshake_context import HandshakeContext, remember
-from burstwire.proto.load import AddressLimiter, TokenBucket
+from burstwire.proto.load import AddressLimiter, Callers, TokenBucket
 from burstwire.proto.negotiation import Refusal, Refused
 from burstwire.wire.errors import WireError
-from burstwire.wire.packets import Cookie, Initiate, Versions
+from burstwire.wire.header import MIN_INITIATE_SIZE
+from burstwire.wire.packets import MAC, Cookie, Initiate, Versions, read_initiate_header
 
 if TYPE_CHECKING:
     from burstwire.identity import PublicKey
@@ -47,6 +51,18 @@ MIN_PROVEN_RATE: Final = 20
 
 MAX_LIMITED_ADDRESSES: Final = 4096
 """Proven addresses whose rate is kept: about 1 MB."""
+
+OPENS_A_WAKEUP: Final = 64
+"""INITIATEs without a proof that are opened in one wake-up, and as many with one: forged ones take 4 ms, genuine ones
+20 ms, which their rate allows only now and then."""
+
+STALE_RATE: Final = 1000
+"""INITIATEs a second whose mac2 proves nothing and that are looked at nevertheless: with a cookie from before this side
+was started anew, or before the initiator's address changed."""
+
+REPEAT_INTERVAL: Final = 0.1
+"""A RESPOND is sent again after this time at the earliest (seconds): no initiator repeats itself sooner than twice of
+it, and whoever replays its INITIATE makes us send little."""
 
 VERSIONS_RATE: Final = 100
 """VERSIONS packets a second: old peers learn of it soon, and nobody is flooded."""
@@ -65,7 +81,8 @@ class Answers:
         self._admit = admit
         self._suite = suite_for(config.preshared_key)
         self._half_open = HalfOpenTable(config.max_half_open, config.handshake_timeout)
-        self._spent: OrderedDict[bytes, None] = OrderedDict()  # digests of messages 1 that became connections
+        self._spent: OrderedDict[bytes, None] = OrderedDict()  # mac1 of INITIATEs that became connections
+        self._opened: OrderedDict[bytes, None] = OrderedDict()  # mac1 of INITIATEs that were opened
         self._mac1_key = cookie.mac1_key(bytes(context.public))
         self._jar = cookie.CookieJar(context.random, now)
         rate = config.cookie_threshold
@@ -73,6 +90,10 @@ class Answers:
         rate = max(rate, MIN_PROVEN_RATE)
         self._proven_rate = AddressLimiter(rate, max(1.0, rate * LOAD_BURST), MAX_LIMITED_ADDRESSES)
         self._versions_rate = TokenBucket(VERSIONS_RATE, VERSIONS_RATE, now)
+        self._stale_rate = TokenBucket(STALE_RATE, STALE_RATE, now)
+        self._woken = now
+        self._unproven_left = self._proven_left = OPENS_A_WAKEUP
+        self._callers = Callers(now)
 
     # --- getters --------------------------------------------------------------------------------
 
@@ -100,7 +121,7 @@ class Answers:
         if entry is None:
             return None
         self._context.count("confirmed")
-        remember(self._spent, entry.digest, self._context.config.max_half_open)
+        remember(self._spent, entry.mac1, self._context.config.max_known_initiates)
         established = entry.established
         if entry.answered == 1:
             established.handshake_rtt = now - established.now
@@ -114,6 +135,7 @@ class Answers:
         """Forget everything."""
         self._half_open.clear()
         self._spent.clear()
+        self._opened.clear()
 
     # --- inputs ---------------------------------------------------------------------------------
 
@@ -121,32 +143,43 @@ class Answers:
         """Forget what is too old."""
         self._context.count("half_open_expired", self._half_open.expire(now))
 
-    def on_initiate(self, packet: Initiate, path: bytes, now: float) -> None:
-        """INITIATE arrived: steps 1 to 5."""
+    def on_initiate(self, datagram: bytes, path: bytes, now: float) -> None:
+        """INITIATE arrived: steps 1 to 5. It is looked at where it lies: a flood consists of such packets."""
         context = self._context
+        if len(datagram) < MIN_INITIATE_SIZE:
+            context.count("malformed")
+            return
         context.count("initiates_received")
-        if not cookie.verify(self._mac1_key, packet.mac1_input, packet.mac1):
-            context.count("initiates_bad_mac1")
+        datagram = bytes(datagram)
+        mac1, mac2 = datagram[-2 * MAC : -MAC], datagram[-MAC:]
+        proven = mac2 != cookie.NO_MAC and self._jar.verify(path[:24], datagram[:-MAC], mac2, now)
+        if not proven:  # a cookie is readable only for who knows our key, so one hash does for those who have one
+            if mac2 != cookie.NO_MAC and not self._stale_rate.take(now):
+                context.count("initiates_limited")
+                return
+            if not cookie.verify(self._mac1_key, datagram[: -2 * MAC], mac1):
+                context.count("initiates_bad_mac1")
+                return
+        version, src_cid, suite = read_initiate_header(datagram)
+        if version not in context.versions:
+            self._send_versions(Initiate.parse(datagram), path, now)
             return
-        if packet.version not in context.versions:
-            self._send_versions(packet, path, now)
-            return
-        if packet.suite != self._suite:
+        if suite != self._suite:
             # No refusal: a message 2 of the other suite would need a key that this side does not have.
             context.count("initiates_other_suite")
             return
-        proven = packet.mac2 != cookie.NO_MAC and self._jar.verify(path[:24], packet.mac2_input, packet.mac2, now)
-        digest = sha256(packet.message).digest()
-        if self._repeat(digest, path, now, proven=proven):
+        if self._repeat(src_cid, mac1, path, now, proven=proven):
             return
-        if not self._afford(packet, path, now, proven=proven):
+        if not self._afford(src_cid, mac1, path, now, proven=proven):
             return
+        packet = Initiate.parse(datagram)
         try:
             responder = Responder(context.static, packet, context.config.preshared_key, context.random)
         except HandshakeError:
             context.count("initiates_invalid")
             return
-        self._consider(responder, packet, path, now, digest=digest, proven=proven)
+        remember(self._opened, mac1, context.config.max_known_initiates)
+        self._consider(responder, packet, path, now, proven=proven)
 
     # --- within ---------------------------------------------------------------------------------
 
@@ -156,53 +189,68 @@ class Answers:
             versions = Versions(packet.src_cid, packet.ephemeral[:16], self._context.versions)
             self._context.emit(path, versions.encode())
 
-    def _repeat(self, digest: bytes, path: bytes, now: float, *, proven: bool) -> bool:
-        """Step 3: whether this INITIATE is known at this address, and so dealt with.
+    def _repeat(self, src_cid: int, mac1: bytes, path: bytes, now: float, *, proven: bool) -> bool:
+        """Step 3: whether this INITIATE is known, and so dealt with.
 
         Each address gets a RESPOND of its own. One sent to two would let whoever reads it at one of them claim
         the other, since the first DATA proves an address by having read what was sent there; and one sent to
         the first address only would let whoever copies an INITIATE faster than the network stop a handshake.
+        But a second one costs X25519 again, which is for those who prove their address: so replays cost none.
         """
-        if digest in self._spent:
+        if mac1 in self._spent:
             self._context.count("initiates_replayed")
             return True
-        entry = self._half_open.find(digest, path[:24])
+        entry = self._half_open.find(mac1, path[:24])
         if entry is not None:
             if proven:
                 self._half_open.prove(entry, now)
+            if now - entry.answered_at < REPEAT_INTERVAL:
+                self._context.count("responds_withheld")
+                return True
             entry.answered += 1
+            entry.answered_at = now
             self._context.count("responds_repeated")
             self._context.emit(path, entry.respond)
             return True
+        if not proven and mac1 in self._opened:
+            self._context.count("initiates_replayed")
+            self._demand_proof(src_cid, mac1, path, now)
+            return True
         return False
 
-    def _afford(self, packet: Initiate, path: bytes, now: float, *, proven: bool) -> bool:
+    def _afford(self, src_cid: int, mac1: bytes, path: bytes, now: float, *, proven: bool) -> bool:
         """Step 4: whether this INITIATE is worth four X25519 now; if not, it is answered or dropped."""
         if self._context.congested:
             self._context.count("outgoing_dropped")
             return False
+        if now != self._woken:
+            self._woken = now
+            self._unproven_left = self._proven_left = OPENS_A_WAKEUP
         if proven:
-            if self._proven_rate.take(path[:24], now):
+            if self._proven_left and self._proven_rate.take(path[:24], now):
+                self._proven_left -= 1
                 return True
             self._context.count("initiates_limited")
             return False
-        if self._half_open.crowded or not self._unproven_rate.take(now):
-            self._demand_proof(packet, path, now)
+        if not self._unproven_left or self._half_open.crowded or not self._unproven_rate.take(now):
+            self._demand_proof(src_cid, mac1, path, now)
             return False
+        self._unproven_left -= 1
         return True
 
-    def _demand_proof(self, packet: Initiate, path: bytes, now: float) -> None:
-        """COOKIE: no state is kept and no X25519 computed."""
+    def _demand_proof(self, src_cid: int, mac1: bytes, path: bytes, now: float) -> None:
+        """COOKIE, if it is this INITIATE's turn: no state is kept for it and no X25519 computed."""
         context = self._context
+        if not self._callers.admit(path[:24] + mac1, now):
+            context.count("initiates_limited")
+            return
         salt = context.random(cookie.SALT_SIZE)
         proof = self._jar.cookie(path[:24], now)
-        sealed = cookie.seal_cookie(bytes(context.public), salt, packet.mac1, proof)
+        sealed = cookie.seal_cookie(bytes(context.public), salt, mac1, proof)
         context.count("cookies_sent")
-        context.emit(path, Cookie(packet.src_cid, salt, sealed).encode())
+        context.emit(path, Cookie(src_cid, salt, sealed).encode())
 
-    def _consider(
-        self, responder: Responder, packet: Initiate, path: bytes, now: float, *, digest: bytes, proven: bool
-    ) -> None:
+    def _consider(self, responder: Responder, packet: Initiate, path: bytes, now: float, *, proven: bool) -> None:
         """Steps 5 to 7: message 1 is authentic, although perhaps a replay."""
         try:
             offered = responder.read_offer()
@@ -259,7 +307,7 @@ class Answers:
             handshake_rtt=None,
             now=now,
         )
-        entry = HalfOpen(digest, datagram, established, None if rival is None else rival.number, proven)
+        entry = HalfOpen(packet.mac1, datagram, established, None if rival is None else rival.number, proven, now)
         context.count("half_open_evicted", self._half_open.add(entry, now))
         context.count("responds_sent")
         context.emit(path, datagram)

@@ -22,7 +22,7 @@ from burstwire.proto.handshake import Established
 from burstwire.proto.handshake_context import HandshakeContext
 from burstwire.wire.errors import WireError
 from burstwire.wire.header import COOKIE, INITIATE, RESPOND, VERSION, VERSIONS
-from burstwire.wire.packets import Cookie, Initiate, Respond, Versions
+from burstwire.wire.packets import Cookie, Respond, Versions
 
 if TYPE_CHECKING:
     from burstwire.config import Config
@@ -92,7 +92,7 @@ class HandshakeDesk:
         kind = datagram[0] if datagram else 0
         try:
             if kind == INITIATE:
-                self._answers.on_initiate(Initiate.parse(datagram), path, now)
+                self._answers.on_initiate(datagram, path, now)
             elif kind == RESPOND:
                 self._attempts.on_respond(Respond.parse(datagram), path, now)
             elif kind == COOKIE:

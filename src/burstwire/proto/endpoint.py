@@ -59,6 +59,9 @@ all of a thousand, every further one would cost a thousand packets each way."""
 RESETS_PER_SECOND = 100
 """RESETs sent: a restarted node tells its peers within seconds, and nobody can make it shout."""
 
+MAX_GREETINGS = 64
+"""Handshake packets and RESETs in one flight, so that the ACKs and the data of connections have room beside them."""
+
 MAX_RESETS = 64
 """RESETs that wait to be sent."""
 
@@ -506,10 +509,12 @@ class Endpoint:
 
     def _greet(self, outbox: Outbox) -> None:
         """Handshakes and resets go first."""
+        left = MAX_GREETINGS
         for queue in (self.desk.outgoing, self._resets):
-            while queue and outbox.room:
+            while queue and left and outbox.room:
                 path, datagram = queue.popleft()
                 outbox.datagram(path, datagram)
+                left -= 1
 
     # inside: stateless reset (RFC 9000 §10.3)
 

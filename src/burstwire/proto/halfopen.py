@@ -23,31 +23,33 @@ class HalfOpen:
     """One answered INITIATE.
 
     Attributes:
-        digest: SHA-256 of its Noise message 1; with the address that it came from, what makes a repeat known.
+        mac1: of the INITIATE, so a hash of it; with the address that it came from, what makes a repeat known.
         respond: the RESPOND datagram, sent again for every repeat.
         established: what becomes the connection.
         rival: the number of this side's own attempt that it stands in for (simultaneous open), or None.
         proven: whether a cookie proved the initiator's address.
-        answered: how often RESPOND was sent.
+        answered_at: when RESPOND was sent last.
+        answered: how often it was sent.
         expires: when the entry is dropped.
     """
 
-    digest: bytes
+    mac1: bytes
     respond: bytes
     established: Established
     rival: int | None
     proven: bool
+    answered_at: float
     answered: int = 1
     expires: float = 0.0
 
     @property
     def source(self) -> bytes:
-        """Digest and address: the key of the table."""
-        return self.digest + self.established.path[:24]
+        """mac1 and address: the key of the table."""
+        return self.mac1 + self.established.path[:24]
 
 
 class HalfOpenTable:
-    """Half-open handshakes by connection ID and by digest and address."""
+    """Half-open handshakes by connection ID and by mac1 and address."""
 
     __slots__ = ("_by_cid", "_by_source", "_capacity", "_lifetime", "_proven", "_unproven")
 
@@ -55,7 +57,7 @@ class HalfOpenTable:
         self._capacity = capacity
         self._lifetime = lifetime
         self._by_cid: dict[int, HalfOpen] = {}
-        self._by_source: dict[bytes, HalfOpen] = {}  # digest and address
+        self._by_source: dict[bytes, HalfOpen] = {}  # mac1 and address
         # Both in the order of `expires`, which is that of insertion, since the lifetime is one constant.
         self._unproven: OrderedDict[int, HalfOpen] = OrderedDict()
         self._proven: OrderedDict[int, HalfOpen] = OrderedDict()
@@ -72,9 +74,9 @@ class HalfOpenTable:
         """The entry of a local connection ID."""
         return self._by_cid.get(cid)
 
-    def find(self, digest: bytes, address: bytes) -> HalfOpen | None:
+    def find(self, mac1: bytes, address: bytes) -> HalfOpen | None:
         """The entry of an INITIATE that was answered at this address before."""
-        return self._by_source.get(digest + address)
+        return self._by_source.get(mac1 + address)
 
     @property
     def crowded(self) -> bool:

@@ -47,6 +47,7 @@ COUNTERS: Final = (
     "responds_repeated",
     "responds_sent",
     "responds_unmatched",
+    "responds_withheld",
     "versions_ignored",
     "versions_received",
     "versions_sent",

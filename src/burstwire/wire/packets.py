@@ -17,7 +17,16 @@ from typing import ClassVar, Final
 from burstwire.wire.errors import TransportCode, WireError
 from burstwire.wire.header import COOKIE, INITIATE, MIN_INITIATE_SIZE, RESET, RESPOND, VERSIONS
 
-__all__ = ["Cookie", "Initiate", "Reset", "Respond", "Versions", "initiate_header"]
+__all__ = [
+    "MAC",
+    "Cookie",
+    "Initiate",
+    "Reset",
+    "Respond",
+    "Versions",
+    "initiate_header",
+    "read_initiate_header",
+]
 
 Buffer = bytes | memoryview
 
@@ -26,6 +35,8 @@ _RESPOND: Final = Struct(">BII")
 _PREFIX: Final = Struct(">BI")
 
 MAC: Final = 16
+"""Bytes of mac1, and of mac2."""
+
 EPHEMERAL: Final = 32
 SALT: Final = 16
 SEALED_COOKIE: Final = 32
@@ -49,6 +60,12 @@ def _check_type(data: Buffer, kind: int, name: str) -> None:
 def initiate_header(version: int, src_cid: int, suite: int) -> bytes:
     """The first 10 bytes of an INITIATE, which the Noise prologue binds."""
     return _INITIATE.pack(INITIATE, version, src_cid, suite)
+
+
+def read_initiate_header(datagram: bytes) -> tuple[int, int, int]:
+    """Version, connection ID and suite of an INITIATE that has at least `MIN_INITIATE_SIZE` bytes."""
+    _, version, src_cid, suite = _INITIATE.unpack_from(datagram)
+    return version, src_cid, suite
 
 
 @dataclass(frozen=True, slots=True)
