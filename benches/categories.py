@@ -84,7 +84,7 @@ MODULES = {
     **{
         f"crypto/{name}": HANDSHAKE
         for name in ("__init__", "cookie", "kdf", "keys", "noise", "reset", "aead", "aead_cryptography",
-                     "aead_ipsecmb", "aead_libcrypto", "aead_native")
+                     "aead_ipsecmb", "aead_libcrypto", "aead_native", "secret")
     },
     **dict.fromkeys(("wire/__init__", "wire/errors", "wire/header", "wire/varint"), WAY_IN),
     "wire/frames": WAY_IN,
@@ -92,7 +92,7 @@ MODULES = {
     **{
         f"proto/{name}": WAY_IN
         for name in ("acks", "connection", "ecn", "endpoint", "events", "inbound", "intake", "lifetime",
-                     "message_calls", "ranges", "receiving", "recovery", "rtt", "sent")
+                     "message_calls", "ranges", "receiving", "recovery", "roster", "rtt", "sent", "watch")
     },
     **{
         f"proto/congestion/{name}": WAY_IN
@@ -101,8 +101,8 @@ MODULES = {
     },
     **{
         f"proto/{name}": WAY_OUT
-        for name in ("budget", "control", "datagrams", "flow", "messages", "mtu", "outbound", "outbox", "pacing",
-                     "path", "sending", "stream_table", "streams", "tracing")
+        for name in ("budget", "control", "datagrams", "flow", "key_updates", "messages", "mtu", "offload", "outbound",
+                     "outbox", "pacing", "path", "sending", "stream_table", "streams", "tracing")
     },
     **{
         f"proto/{name}": HANDSHAKE

@@ -56,7 +56,7 @@ OPENS_A_WAKEUP: Final = 64
 """INITIATEs without a proof that are opened in one wake-up, and as many with one: forged ones take 4 ms, genuine ones
 20 ms, which their rate allows only now and then."""
 
-STALE_RATE: Final = 1000
+STALE_RATE: Final = 100
 """INITIATEs a second whose mac2 proves nothing and that are looked at nevertheless: with a cookie from before this side
 was started anew, or before the initiator's address changed."""
 
