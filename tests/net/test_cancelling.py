@@ -213,6 +213,34 @@ def test_a_cancelled_open_stream_leaves_the_allowance_to_the_next(run: Run, conf
     run(main)
 
 
+def test_streams_that_are_over_before_anybody_accepts_them_take_no_place_from_one_that_is_meant(
+    run: Run, config: Config
+) -> None:
+    """As tasks of the peer leave them that are cancelled at once: empty, ended, and nothing wanted back."""
+
+    async def main() -> None:
+        async with linked(config.replace(max_streams=2)) as link:
+            for _ in range(6):
+                empty = await link.here.open_stream()
+                empty.stop()
+                await empty.finish()
+            stream = await link.here.open_stream()
+            await stream.write(b"meant")
+            await stream.finish()
+            await settled(lambda: stream.id in link.there._core.streams.open)
+            streams = link.there.incoming_streams()
+            there = await anext(streams)
+            while there.id != stream.id:  # the last empty ones may still be there
+                there = await anext(streams)
+            assert await there.read(10) == b"meant"
+            assert link.there.stats()["streams_refused"] >= 4
+            await there.finish()
+            assert await stream.read(1) == b""
+            await still_works(link)
+
+    run(main)
+
+
 def test_a_cancelled_acceptor_leaves_connections_and_streams_to_the_next(run: Run, config: Config) -> None:
     async def main() -> None:
         async with endpoints(config) as (a, b):

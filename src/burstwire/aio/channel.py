@@ -16,7 +16,7 @@ either put (got) its item or not: nothing is lost or doubled.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Generic, Literal, TypeVar
 
@@ -168,6 +168,17 @@ class Channel(Generic[T]):
         if not items:
             self._drained.wake()
         return taken
+
+    def _remove(self, unwanted: Callable[[T], bool]) -> int:
+        """Throw away the items that nobody needs any more; how many they were. For who knows more about them."""
+        wanted = [item for item in self._items if not unwanted(item)]
+        removed = len(self._items) - len(wanted)
+        if removed:
+            self._items = deque(wanted)
+            self._putters.wake()
+            if not wanted:
+                self._drained.wake()
+        return removed
 
     def __aiter__(self) -> Channel[T]:
         return self

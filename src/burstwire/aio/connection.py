@@ -527,14 +527,18 @@ class Connection:
 
     def _on_stream_opened(self, core: ProtocolStream) -> None:
         channel = self._stream_channel()
-        if len(channel) >= channel.capacity or channel.closed:
-            # Only a peer that opens streams and gives them up at once can come here: they leave its allowance.
+        if channel.closed:
             core.reset()
             core.stop()
-            self._refused += 1
             self._driver.touch()
             return
-        channel.put_nowait(Stream(self, core))
+        if len(channel) >= channel.capacity:
+            # Some of those that nobody has accepted yet are over (empty, and no answer wanted), so that the peer may
+            # open others: these, which may be meant, take the places of those.
+            opened = self._core.streams.open
+            self._refused += channel._remove(lambda stream: stream.id not in opened)
+        if not channel.put_nowait(Stream(self, core)):
+            self._refused += 1  # it is over as well, for no more are open at once than fit
 
     def _on_closing(self) -> None:
         """This side said close: senders need not wait any more, they fail from now on."""
