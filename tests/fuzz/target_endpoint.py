@@ -18,10 +18,11 @@ from world import ATTACKER, CONFIG, KEYS, SIDE, Node, World
 from burstwire.core.address import pack_address
 from burstwire.core.ring import BufferRing
 from burstwire.crypto.keys import GENERATION_BITS
-from burstwire.errors import CryptoError, TransportError
+from burstwire.errors import CryptoError, RemoteProtocolError, TransportError
 from burstwire.proto.connection import Connection
 from burstwire.proto.endpoint import Endpoint
 from burstwire.wire import frames as f
+from burstwire.wire.errors import TransportCode
 from burstwire.wire.header import DATA, HEADER, HEADER_SIZE, RUN_OVERHEAD, TAG
 
 __all__ = ["datagrams", "datagrams_seeds", "peer", "peer_seeds"]
@@ -43,7 +44,8 @@ def datagrams(data: bytes) -> None:
     shape = reader.number()
     initiator = bool(shape & 1)
     endpoint, start = recorded.restarted(initiator)
-    world = World(endpoint, start, befriend=False)
+    there = pack_address(recorded.SERVER, 1)
+    world = World(endpoint, start, befriend=False, dialled=[there] if initiator else [])
     try:
         local = pack_address(recorded.CLIENT if initiator else recorded.SERVER, 1)
         bound = pack_address(recorded.CLIENT if initiator else recorded.SERVER, 0)
@@ -118,7 +120,7 @@ class Hostile:
         rng = Random(4)
         self.world = World(Endpoint(KEYS[1], CONFIG, now=0.0, random=rng.randbytes))
         self.path = ATTACKER + SIDE
-        node = Node(Endpoint(KEYS[3], CONFIG, now=0.0, random=rng.randbytes), ATTACKER)
+        node = self._node = Node(Endpoint(KEYS[3], CONFIG, now=0.0, random=rng.randbytes), ATTACKER)
         try:
             node.endpoint.connect(SIDE, KEYS[1].public, 0.0)
             self.world.attack([([datagram], self.path) for _, datagram in node.turn(0.0)])
@@ -129,9 +131,14 @@ class Hostile:
             self._slots.lease()
             self.counter = 0
             self.world.attack([([self.packet(f.encode_ping())], self.path)])
-        finally:
-            node.release()
+        except BaseException:
+            self.release()
+            raise
         self.target: Connection = next(c for c in self.world.side.connections if c.peer_key == KEYS[3].public)
+
+    def release(self) -> None:
+        """The end of its keys."""
+        self._node.release()
 
     def packet(self, frames: bytes, counter: int | None = None) -> bytes:
         """A sealed packet."""
@@ -182,6 +189,10 @@ def peer(data: bytes) -> None:
                         frame = reader.block(size - HEADER_SIZE - TAG).ljust(len(frame), b"\0")
                     run.append(hostile.packet(frame))
                 waiting.append((run, hostile.path))
+            elif what == 8 and op & 16:
+                world.attack(waiting)
+                waiting = []
+                _acknowledge_unsent(hostile, op >> 5)
             elif what == 8:
                 to_next = GENERATION - hostile.counter % GENERATION
                 hostile.counter += (1, 2, 64, 513, GENERATION, to_next, 3, 5)[op >> 5]
@@ -202,7 +213,23 @@ def peer(data: bytes) -> None:
     except BaseException:
         world.release()
         raise
+    finally:
+        hostile.release()
     world.finish()
+
+
+def _acknowledge_unsent(hostile: Hostile, which: int) -> None:
+    """An ACK of a number that was skipped, or is still to come: if it opens, it must end the connection."""
+    target = hostile.target
+    number = target.next_counter + (0, 1, 2, 64, 1 << 20, 1 << 40, 0, 0)[which]
+    if which == 7 and target.recovery.log.skipped:
+        number = target.recovery.log.skipped[-1]
+    counter = hostile.counter
+    believable = target.listening and counter not in target.acks.received
+    hostile.world.attack([([hostile.packet(f.encode_ack([(number, number)], 0))], hostile.path)])
+    if believable and counter in target.acks.received:
+        assert isinstance(target.error, RemoteProtocolError), "an ACK of what was never sent was believed"
+        assert target.error.code == TransportCode.PROTOCOL_VIOLATION
 
 
 def _application(world: World, connection: Connection, action: int) -> None:
@@ -272,6 +299,7 @@ def peer_seeds() -> list[bytes]:
     seeds += [packet(payload) + messages for payload in recorded.payloads(300)[:24]]
     acked = packet(f.encode_ack([(0, 4)], 0))
     run = b"\x77\x04\x00\x00\x40\xff"
+    seeds += [bytes([0x18 | which << 5]) + read + b"\x4b" for which in range(8)]  # ACKs of what was never sent
     seeds += [
         run + b"\x0b" + read + b"\x5d\x3b",
         run + b"\xf6\x04\x02\x08\x40\x02\x00\x05" + FRAMES[3][:5] + b"\x0b" + read,

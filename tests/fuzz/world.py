@@ -20,7 +20,7 @@ from burstwire.proto.desk import HandshakeDesk
 from burstwire.proto.endpoint import MAX_RESETS, Endpoint
 from burstwire.proto.events import ConnectionEnded, ConnectionEstablished, Event, StreamOpened
 from burstwire.proto.messages import MAX_READY
-from burstwire.proto.path import MAX_WAITING
+from burstwire.proto.path import ADDRESS, AMPLIFICATION, MAX_WAITING
 from burstwire.proto.ranges import MAX_RECEIVED_RANGES
 from burstwire.proto.roster import MAX_GONE
 from burstwire.proto.streams import Stream
@@ -156,6 +156,8 @@ def check_connection(connection: Connection) -> None:
     assert len(connection.datagrams.incoming) <= config.max_datagrams
     assert len(connection.paths.outgoing) <= MAX_WAITING
     assert len(connection.control) <= 8 + 5 * len(table.open), "control frames pile up"
+    log = connection.recovery.log
+    assert log.largest_acked < connection.next_counter, "what was never sent counts as acknowledged"
     unread = 0
     for stream in table.open.values():
         half = stream.receiving
@@ -166,10 +168,38 @@ def check_connection(connection: Connection) -> None:
         assert ring is None or ring.size <= max(1024, config.stream_window), "a ring larger than the window"
         sending = stream.sending
         assert 0 <= sending.base <= sending.sent <= sending.written
+        if stream is not table.messages:
+            assert sending.written - sending.base <= config.send_buffer, "more held for the peer than send_buffer"
     assert unread <= config.connection_window, "more unread than the connection's window"
     assert len(connection.reader.ready) <= MAX_READY
-    if connection.recovery.log.in_flight < 0:
-        raise AssertionError("bytes in flight below zero")
+    assert log.in_flight >= 0, "bytes in flight below zero"
+
+
+class Ledger:
+    """Bytes that addresses sent and were sent until they were proven: nobody gets more than three times what he spent.
+
+    An address is proven once a connection uses it as its peer's: that takes a packet that opens, sealed with the keys
+    of a handshake through that address, or the answer to a challenge there.
+
+    Args:
+        dialled: addresses that the node was told to dial; nothing has to come from there first.
+    """
+
+    def __init__(self, dialled: Sequence[bytes]) -> None:
+        self._proven = set(dialled)
+        self._balance: dict[bytes, int] = {}
+
+    def came(self, address: bytes, size: int) -> None:
+        """Bytes from there."""
+        self._balance[address] = self._balance.get(address, 0) + AMPLIFICATION * size
+
+    def went(self, endpoint: Endpoint, sent: Sequence[tuple[bytes, bytes]]) -> None:
+        """(path, datagram) that the endpoint sent."""
+        self._proven.update(connection.path[:ADDRESS] for connection in endpoint.connections.values())
+        for path, datagram in sent:
+            address = path[:ADDRESS]
+            left = self._balance[address] = self._balance.get(address, 0) - len(datagram)
+            assert left >= 0 or address in self._proven, "an unproven address got more than three times its bytes"
 
 
 class World:
@@ -179,10 +209,12 @@ class World:
         side: the endpoint under attack; it is known by the address SIDE.
         now: the time.
         befriend: whether the honest connection is made at once; else by `befriend`, at the end at the latest.
+        dialled: see `Ledger`.
     """
 
-    def __init__(self, side: Endpoint, now: float = 0.0, befriend: bool = True) -> None:
+    def __init__(self, side: Endpoint, now: float = 0.0, befriend: bool = True, dialled: Sequence[bytes] = ()) -> None:
         self.now = now
+        self.ledger = Ledger(dialled)
         self.side = Node(side, SIDE)
         rng = Random(9)
         self.honest = Node(Endpoint(KEYS[2], CONFIG.replace(keep_alive=10.0), now=now, random=rng.randbytes), HONEST)
@@ -211,6 +243,7 @@ class World:
             moved = self.honest.turn(self.now)
             self._carry(self.side, [(data, HONEST + SIDE) for _, data in moved])
             answers = self.side.turn(self.now)
+            self.ledger.went(self.side.endpoint, answers)
             self.strangers += [one for one in answers if one[0][:24] != HONEST]
             mine = [(data, SIDE + HONEST) for path, data in answers if path[:24] == HONEST]
             self._carry(self.honest, mine)
@@ -219,13 +252,19 @@ class World:
 
     def _carry(self, node: Node, datagrams: list[tuple[bytes, bytes]]) -> None:
         for at in range(0, len(datagrams), SLOTS):
-            node.take([([data], path) for data, path in datagrams[at : at + SLOTS]], self.now)
+            self._arrive(node, [([data], path) for data, path in datagrams[at : at + SLOTS]])
 
     def attack(self, trains: Sequence[tuple[Sequence[bytes], bytes]], ecn: int = 0) -> None:
         """One wake-up of the side under attack, and what follows from it."""
-        self.side.take(trains, self.now, ecn)
+        self._arrive(self.side, trains, ecn)
         self.settle()
         self.side.check()
+
+    def _arrive(self, node: Node, trains: Sequence[tuple[Sequence[bytes], bytes]], ecn: int = 0) -> None:
+        if node is self.side:
+            for datagrams, path in trains:
+                self.ledger.came(path[:ADDRESS], sum(map(len, datagrams)))
+        node.take(trains, self.now, ecn)
 
     def pass_time(self, seconds: float) -> None:
         """Lets time pass; timers fire in their order."""
