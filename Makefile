@@ -14,6 +14,7 @@
 #   make test-backends  what uses sockets and ciphers, on each back end of either that is present (TRANSFER_TESTS=tests/net)
 #   make test-pythons   the abi3 wheel on every CPython >= 3.11 that is found
 #   make fuzz           all fuzz targets for T seconds in sum (T=600, FUZZ="peer parse" for some, FUZZ_OPTIONS=--keep)
+#   make fuzz-coverage  which lines and branches the fuzz targets reach with what was found so far (FUZZ="peer parse" for some)
 #   make clean
 
 PYTHON ?= python3
@@ -38,7 +39,7 @@ C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prot
             -Wcast-qual -Wpointer-arith -Werror
 
 .PHONY: run test test-sim test-hard test-repeat bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean \
-        test-sanitize test-backends test-pythons fuzz check-tools
+        test-sanitize test-backends test-pythons fuzz fuzz-coverage check-tools
 .DELETE_ON_ERROR:
 
 # --- what must be there before anything is built -------------------------------------------------------------------
@@ -150,6 +151,10 @@ test-pythons: wheel
 fuzz: $(VENV)/installed-test
 	-@$(BIN)/python -c 'import atheris' 2>/dev/null || $(BIN)/python -m pip install --quiet 'atheris>=3,<4'
 	$(BIN)/python tests/fuzz/run.py $(FUZZ_OPTIONS) $(T) $(FUZZ)
+
+fuzz-coverage: $(VENV)/installed-test
+	@$(BIN)/python -c 'import coverage' 2>/dev/null || $(BIN)/python -m pip install --quiet 'coverage>=7'
+	$(BIN)/python tests/fuzz/reach.py $(FUZZ)
 
 clean:
 	rm -rf $(VENV) $(BUILD) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

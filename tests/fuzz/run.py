@@ -1,22 +1,26 @@
 """All fuzz targets for so many seconds in sum: `run.py SECONDS [TARGET…]`, from the root of the repository.
 
-Targets in C are built with clang and libFuzzer where clang is there, else with gcc and the mutations of replay.c; those
-in Python run under atheris where it is there, else under mutation.py. Prints a line for each: executions, coverage
-(edges as libFuzzer counts them, and features), new inputs, crashes. What is new goes to .build/fuzz/found/TARGET and,
-minimised with `--keep`, into the corpus of the repository. Exits with 1 when a target crashed; its input lies in
-.build/fuzz/crashes, and the command that replays it is printed.
+The seconds are divided equally among the targets, and as many targets run at a time as there are processors: an hour
+on two of them takes half an hour. Targets in C are built with clang and libFuzzer where clang is there, else with gcc
+and the mutations of replay.c; those in Python run under atheris where it is there, else under mutation.py. Prints a
+line for each: executions, coverage (edges as libFuzzer counts them, and features), new inputs, crashes; and what they
+are in sum, which build/fuzz/report.json repeats. What is new goes to .build/fuzz/found/TARGET and, minimised with
+`--keep`, into the corpus of the repository. Exits with 1 when a target crashed; its input lies in .build/fuzz/crashes,
+and the command that replays it is printed.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 BUILD = ROOT / ".build" / "fuzz"
 CORPUS = HERE / "corpus"
+REPORT = ROOT / "build" / "fuzz" / "report.json"
 SOURCES = sorted(path.stem for path in (HERE / "c").glob("*.c") if path.stem != "replay")
 LONGEST_IN_C = 600
 """Bytes of an input of a target in C."""
@@ -57,6 +62,11 @@ class Outcome:
     crashes: list[Path]
     code: int
     output: str
+
+    @property
+    def failed(self) -> bool:
+        """Whether it found something, or did not end as it should."""
+        return bool(self.code or self.crashes)
 
 
 def c_flags(compiler: str, fuzzer: bool) -> list[str]:
@@ -214,11 +224,61 @@ def seed_corpora() -> None:
             (place / f"seed-{number:03}").write_bytes(data)
 
 
+def fuzzed(name: str, share: int, options: argparse.Namespace, libfuzzer: bool, atheris: bool) -> Outcome:
+    """One target, with what belongs to it."""
+    outcome = fuzz(name, share, libfuzzer, atheris, options.seed)
+    if options.keep and not outcome.failed:
+        keep(name, libfuzzer, atheris)
+    return outcome
+
+
+def shown(name: str, outcome: Outcome, libfuzzer: bool, atheris: bool) -> None:
+    """A line, and what is needed to look into a crash."""
+    counts = [
+        "-" if value is None else f"{value:,}"
+        for value in (outcome.executions, outcome.edges, outcome.features, outcome.new)
+    ]
+    print(
+        f"{name:12} {outcome.engine:11} {counts[0]:>11} {counts[1]:>6} {counts[2]:>8} {counts[3]:>6} "
+        f"{len(outcome.crashes):>7}",
+        flush=True,
+    )
+    if outcome.failed:
+        print("\n".join(outcome.output.splitlines()[-40:]))
+        for crash in outcome.crashes:
+            _, command = command_for(name, libfuzzer, atheris)
+            print(f"replay with: {' '.join(command)} {crash}")
+
+
+def summary(outcomes: dict[str, Outcome], share: int, wall: float) -> dict[str, object]:
+    """What the run brought, for the report."""
+    return {
+        "seconds": share * len(outcomes),
+        "wall_seconds": round(wall, 1),
+        "executions": sum(outcome.executions or 0 for outcome in outcomes.values()),
+        "crashes": sum(len(outcome.crashes) for outcome in outcomes.values()),
+        "failed": sorted(name for name, outcome in outcomes.items() if outcome.failed),
+        "targets": {
+            name: {
+                "engine": outcome.engine,
+                "seconds": share,
+                "executions": outcome.executions,
+                "edges": outcome.edges,
+                "features": outcome.features,
+                "new": outcome.new,
+                "crashes": [path.name for path in outcome.crashes],
+            }
+            for name, outcome in sorted(outcomes.items())
+        },
+    }
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("seconds", type=int, help="for all targets together")
     parser.add_argument("targets", nargs="*", help="only these")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="targets at a time (all processors)")
     parser.add_argument("--keep", action="store_true", help="put what was found, minimised, into the repository")
     options = parser.parse_args(arguments)
     every = [*SOURCES, *python_names()]
@@ -228,30 +288,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"no such target: {', '.join(unknown)}; there are {', '.join(every)}")
     libfuzzer, atheris = has_libfuzzer(shutil.which("clang")), has_atheris()
     seed_corpora()
-    share = max(1, options.seconds // len(names))
-    print(f"{len(names)} targets, {share} s each", flush=True)
-    print("target       engine       executions  edges features    new crashes", flush=True)
-    failed = False
     for name in names:
-        outcome = fuzz(name, share, libfuzzer, atheris, options.seed)
-        counts = [
-            "-" if value is None else f"{value:,}"
-            for value in (outcome.executions, outcome.edges, outcome.features, outcome.new)
-        ]
-        print(
-            f"{name:12} {outcome.engine:11} {counts[0]:>11} {counts[1]:>6} {counts[2]:>8} {counts[3]:>6} "
-            f"{len(outcome.crashes):>7}",
-            flush=True,
-        )
-        if outcome.code or outcome.crashes:
-            failed = True
-            print("\n".join(outcome.output.splitlines()[-40:]))
-            for crash in outcome.crashes:
-                _, command = command_for(name, libfuzzer, atheris)
-                print(f"replay with: {' '.join(command)} {crash}")
-        elif options.keep:
-            keep(name, libfuzzer, atheris)
-    return 1 if failed else 0
+        command_for(name, libfuzzer, atheris)  # built one by one: they share what is compiled
+    share = max(1, options.seconds // len(names))
+    print(f"{len(names)} targets, {share} s each, {options.jobs} at a time", flush=True)
+    print("target       engine       executions  edges features    new crashes", flush=True)
+    start = time.monotonic()
+    outcomes: dict[str, Outcome] = {}
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = {pool.submit(fuzzed, name, share, options, libfuzzer, atheris): name for name in names}
+        for done in as_completed(running):
+            name = running[done]
+            outcomes[name] = done.result()
+            shown(name, outcomes[name], libfuzzer, atheris)
+    found = summary(outcomes, share, time.monotonic() - start)
+    REPORT.parent.mkdir(parents=True, exist_ok=True)
+    REPORT.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    print(
+        f"{found['executions']:,} executions, {found['crashes']} crashes, {found['seconds']:,} s of fuzzing in "
+        f"{found['wall_seconds']:,.0f} s; report in {REPORT.relative_to(ROOT)}",
+        flush=True,
+    )
+    return 1 if found["failed"] else 0
 
 
 if __name__ == "__main__":

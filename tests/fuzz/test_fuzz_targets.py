@@ -17,6 +17,9 @@ import run
 from mutation import mutated
 from reader import Reader
 from targets import TARGETS
+from world import ATTACKER, CONFIG, HONEST, KEYS, SIDE, Ledger
+
+from burstwire.proto.endpoint import Endpoint
 
 CORPUS = Path(__file__).parent / "corpus"
 MUTATIONS = {
@@ -111,6 +114,32 @@ def test_a_finding_ends_with_an_input_that_replays_it(tmp_path: Path) -> None:
     (crash,) = tmp_path.glob("crash-*")
     with pytest.raises(AssertionError):
         python_fuzzer.replayed(brittle, [crash])
+
+
+def test_the_report_of_a_run_adds_up_what_its_targets_did() -> None:
+    crash = Path("peer-crash-1")
+    found = run.summary(
+        {
+            "peer": run.Outcome("atheris", 500, 20, 30, 2, [crash], 77, "its output"),
+            "ring": run.Outcome("libFuzzer", 1500, 5, 6, 0, [], 0, ""),
+            "desk": run.Outcome("atheris", None, None, None, None, [], 1, "it did not end"),
+        },
+        60,
+        91.0,
+    )
+    assert (found["seconds"], found["executions"], found["crashes"]) == (180, 2000, 1)
+    assert found["failed"] == ["desk", "peer"]
+
+
+def test_an_address_gets_no_more_than_three_times_its_bytes_until_a_connection_uses_it() -> None:
+    address, path = ATTACKER, ATTACKER + SIDE
+    endpoint = Endpoint(KEYS[0], CONFIG, now=0.0, random=Random(1).randbytes)
+    ledger = Ledger([HONEST])
+    ledger.went(endpoint, [(HONEST + SIDE, bytes(1200))])
+    ledger.came(address, 100)
+    ledger.went(endpoint, [(path, bytes(200)), (path, bytes(100))])
+    with pytest.raises(AssertionError, match="unproven"):
+        ledger.went(endpoint, [(path, b"!")])
 
 
 def test_an_input_is_read_to_its_end_and_never_beyond() -> None:

@@ -25,7 +25,9 @@ from burstwire.proto.ranges import MAX_RECEIVED_RANGES
 from burstwire.proto.roster import MAX_GONE
 from burstwire.proto.streams import Stream
 
-__all__ = ["ATTACKER", "CONFIG", "HONEST", "KEYS", "SIDE", "Node", "World", "check_connection", "check_desk"]
+__all__ = [
+    "ATTACKER", "CONFIG", "HONEST", "KEYS", "SIDE", "Ledger", "Node", "World", "check_connection", "check_desk",
+]  # fmt: skip
 
 SIDE, HONEST, ATTACKER = pack_address("10.0.0.1", 1), pack_address("10.0.0.2", 2), pack_address("10.0.0.3", 3)
 KEYS = [KeyPair(Random(n).randbytes(32)) for n in range(4)]
