@@ -83,6 +83,7 @@ class Config:
         connection_window_initial: what a connection begins with (at most `connection_window`).
         max_streams: streams that the peer may have open at the same time.
         max_datagrams: unreliable datagrams queued in each direction; the oldest is dropped beyond.
+        datagram_buffer: their bytes, in each direction; the oldest is dropped beyond, but for the newest one.
         max_connections: connections of the endpoint; further handshakes are refused.
         max_half_open: handshakes answered and not yet confirmed by the initiator; the oldest is dropped beyond.
         max_known_initiates: first packets of handshakes that are remembered, so that a copy costs next to nothing;
@@ -137,6 +138,7 @@ class Config:
     connection_window_initial: int = 1 * MIB
     max_streams: int = 128
     max_datagrams: int = 256
+    datagram_buffer: int = 1 * MIB
     max_connections: int = 100_000
     max_half_open: int = 1024
     max_known_initiates: int = 8192
@@ -228,6 +230,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("connection_window_initial", 4 * KIB, 1 << 32),
     ("max_streams", 0, 1 << 20),
     ("max_datagrams", 1, 1 << 20),
+    ("datagram_buffer", 1, 1 << 30),
     ("max_connections", 1, 1 << 24),
     ("max_half_open", 1, 1 << 20),
     ("max_known_initiates", 1, 1 << 24),

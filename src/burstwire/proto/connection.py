@@ -162,7 +162,7 @@ class Connection(Lifetime, MessageCalls):
         """The sending order: by urgency, then by turn; see `wants_to_send`."""
         self.control: dict[Item, None] = {}
         """Control frames to be sent, in order; each is written with the values of the moment."""
-        self.datagrams = Datagrams(config.max_datagrams)
+        self.datagrams = Datagrams(config.max_datagrams, config.datagram_buffer)
         self._begin(now)
 
     def __repr__(self) -> str:
@@ -236,8 +236,7 @@ class Connection(Lifetime, MessageCalls):
 
     def next_datagram(self) -> bytes | None:
         """The oldest datagram that arrived, or None."""
-        incoming = self.datagrams.incoming
-        return incoming.popleft() if incoming else None
+        return self.datagrams.take()
 
     def open_stream(self, priority: int = DEFAULT_URGENCY) -> Stream | None:
         """A new stream, or None when the peer allows no more now (`StreamsAvailable` follows)."""

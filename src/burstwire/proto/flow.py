@@ -101,7 +101,10 @@ class FlowControl:
     def allow(self, limit: int) -> None:
         """MAX_DATA."""
         if limit > self.peer_limit:
+            held = self.sent >= self.peer_limit
             self.peer_limit = limit
+            if not held:  # then no stream waits for this
+                return
             connection = self._connection
             for stream in connection.streams.open.values():
                 if stream.sending.pending:

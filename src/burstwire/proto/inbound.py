@@ -266,13 +266,15 @@ class Inbound:
         """Reads one opened packet frame by frame."""
         connection = self.connection
         payload = intake.views[slot][start + HEADER_SIZE : start + size - TAG]
-        eliciting = False
+        eliciting = acked = False
         for frame in f.parse(payload):
             kind = frame[0]
             if connection.state >= 2:  # not `listening` any more: see State
                 return
             if kind == f.ACK:
-                self._ack(frame, now)
+                if not acked:  # each walks over all that is in flight, and one says everything
+                    acked = True
+                    self._ack(frame, now)
                 continue
             if intake.waiting and kind in RECEIVING:
                 intake.flush()  # what came before it first: these frames may replace a ring, or end everything
@@ -400,8 +402,8 @@ class Inbound:
         elif kind == f.MAX_DATA:
             connection.flow.allow(frame[1])
         elif kind == f.DATAGRAM:
-            connection.datagrams.arrived(bytes(frame[1]))
-            connection.emit(DatagramsReadable(connection))
+            if connection.datagrams.arrived(bytes(frame[1])):
+                connection.emit(DatagramsReadable(connection))
         elif kind == f.RESET_STREAM:
             connection.peer_reset(frame[1], frame[2], frame[3])
         elif kind == f.STOP_SENDING:

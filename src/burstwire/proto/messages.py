@@ -357,17 +357,17 @@ class MessageReader:
     def _make_way(self) -> int:
         half = self._stream.receiving
         credited = 0
+        # Before a message that has arrived in full nothing is urgent, unless a large one follows it.
+        before = self._before_large()
         while True:
             head = self._head()
             if head is None:
                 return credited
             prefix, length = head
             if half.readable >= prefix + length:
-                if self.ready_bytes > half.window:
+                if not before or self.ready_bytes > half.window:
                     return credited
-                # Before a message that has arrived in full nothing is urgent, unless a large one follows it.
-                if half.readable - prefix - length < 8 or not self._large_behind():
-                    return credited
+                before -= 1
                 half.skip(prefix)
                 self.ready.append(half.read(length))
                 shortest = varint.size(length)  # which `take` frees
@@ -378,21 +378,24 @@ class MessageReader:
                 return credited
             return credited + self._begin_assembly(prefix, length)
 
-    def _large_behind(self) -> bool:
-        """Whether the last, incomplete message in the ring is too large for the window."""
+    def _before_large(self) -> int:
+        """How many messages lie in the ring before an incomplete one that is too large for the window; 0 also if they
+        are too many to lie elsewhere: then the application must take some first."""
         half = self._stream.receiving
         data = half.peek(half.readable)
         position = 0
         end = len(data)
-        while position < end:
+        for before in range(MAX_READY - len(self.ready) + 1):
+            if position == end:
+                return 0
             prefix = 1 << (data[position] >> 6)
             if position + prefix > end:
-                return False
+                return 0
             length, start = varint.decode(data, position)
             if start + length > end:
-                return prefix + length > half.window // 2
+                return before if prefix + length > half.window // 2 else 0
             position = start + length
-        return False
+        return 0
 
     def _begin_assembly(self, prefix: int, length: int) -> int:
         self._stream.receiving.skip(prefix)

@@ -7,6 +7,7 @@ that an ACK between full packets never cuts a train in two.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from burstwire.crypto.keys import GENERATION_BITS
@@ -47,6 +48,9 @@ LONGEST_ACK_DELAY = 0.025
 
 LENGTH_ROOM = 4
 """Bytes kept for a STREAM frame's length."""
+
+MOST_ITEMS = f.MAX_FRAMES // 2 - 2
+"""Frames that a packet is given of what waits, at most; an ACK and one piece of a stream may come on top."""
 
 TURNS_IN_WINDOW = 8
 """A stream's turn is at most this part of the congestion window: on a slow path a train may be seconds."""
@@ -409,7 +413,7 @@ class Outbound:
     def _add_control(self, parts: list[bytes], items: list[Item], room: int, now: float) -> int:
         connection = self.connection
         waiting = connection.control
-        for item in list(waiting):
+        for item in list(islice(waiting, MOST_ITEMS)):
             frame = control.encode(connection, item, now)
             if len(frame) > room:
                 break
@@ -421,16 +425,17 @@ class Outbound:
         return room
 
     def _add_datagrams(self, parts: list[bytes], items: list[Item], room: int) -> int:
-        outgoing = self.connection.datagrams.outgoing
-        while outgoing:
+        datagrams = self.connection.datagrams
+        outgoing = datagrams.outgoing
+        while outgoing and len(items) < MOST_ITEMS:
             frame = f.encode_datagram(outgoing[0])
             if len(frame) > room:
                 if len(frame) <= self.connection.mtu - DATA_OVERHEAD:
                     break
-                self.connection.datagrams.outgoing_dropped += 1  # the path has become too narrow for it
-                outgoing.popleft()
+                datagrams.outgoing_dropped += 1  # the path has become too narrow for it
+                datagrams.sent()
                 continue
-            outgoing.popleft()
+            datagrams.sent()
             parts.append(frame)
             items.append((f.DATAGRAM,))
             room -= len(frame)
@@ -449,6 +454,9 @@ class Outbound:
         left: list[SendHalf] = []
         piece: Piece | None = None
         for position, half in enumerate(waiting):
+            if len(items) >= MOST_ITEMS:
+                left.extend(waiting[position:])
+                break
             if half.reset_code is not None:
                 half.queued = False
                 continue

@@ -210,12 +210,11 @@ class SendHalf:
         end = offset + length
         offset = max(offset, self.base)
         if offset < end:
-            self.resend.add(offset, end)
             if self.acked.total:
-                for low, high in self.acked:
-                    if low >= end:
-                        break
-                    self.resend.remove(low, high)
+                for low, high in self.acked.missing(offset, end):
+                    self.resend.add(low, high)
+            else:
+                self.resend.add(offset, end)
         if fin and not self.fin_acked:
             self.fin_pending = True
 

@@ -10,6 +10,7 @@ Only packets that the peer must acknowledge (ack-eliciting, RFC 9002 §2) are re
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -272,7 +273,12 @@ class SentLog:
         """A skipped packet number that the peer claims to have received, or None (RFC 9000 §21.4)."""
         del self.skipped[:-MAX_SKIPPED]
         for number in self.skipped:
-            for low, high in ranges:
-                if low <= number <= high:
-                    return number
+            at = bisect_left(ranges, -number, key=_below)  # the first range that does not lie above it
+            if at < len(ranges) and ranges[at][0] <= number <= ranges[at][1]:
+                return number
         return None
+
+
+def _below(pair: tuple[int, int]) -> int:
+    """Sorts ranges that come highest first."""
+    return -pair[0]

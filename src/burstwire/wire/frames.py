@@ -47,6 +47,7 @@ __all__ = [
     "DATA_BLOCKED",
     "MAX_ACK_RANGES",
     "MAX_DATA",
+    "MAX_FRAMES",
     "MAX_STREAMS_BIDI",
     "MAX_STREAMS_UNI",
     "MAX_STREAM_COUNT",
@@ -122,12 +123,16 @@ NOT_ELICITING: Final = frozenset({PADDING, ACK, CLOSE})
 MAX_ACK_RANGES: Final = 64
 """Ranges that one ACK frame is written with: so their count stays one byte."""
 
+MAX_FRAMES: Final = 1024
+"""Frames of a packet, PADDING not counted: senders put in half as many, and what a packet costs to read is bounded."""
+
 MAX_STREAM_COUNT: Final = 1 << 60
 """Streams of one kind at most, since an id is a varint with two bits taken (RFC 9000 §4.6)."""
 
 RUN_FRAME: Final = Struct(">BIQ")
 """The frame header of a run: 0x0c or 0x0d, id as 4-byte varint, offset as 8-byte varint; data to the end."""
 
+_ZEROS: Final = bytes(4096)
 _FIN, _LEN, _OFF = 0x01, 0x02, 0x04
 _FIRST_EXTENSION: Final = 0x40
 _ADDRESS_SIZE: Final = 24
@@ -191,7 +196,8 @@ def parse(payload: Buffer) -> list[Frame]:
 
     Raises:
         WireError: FRAME_ENCODING_ERROR for what is cut short, unknown below 0x40 or impossible,
-            PROTOCOL_VIOLATION for no frame at all (RFC 9000 §12.4) or a type not encoded shortest.
+            PROTOCOL_VIOLATION for no frame at all (RFC 9000 §12.4), more than `MAX_FRAMES`, or a type not encoded
+            shortest.
     """
     end = len(payload)
     if not end:
@@ -202,6 +208,8 @@ def parse(payload: Buffer) -> list[Frame]:
     position = 0
     try:
         while position < end:
+            if len(frames) == MAX_FRAMES:
+                raise WireError(TransportCode.PROTOCOL_VIOLATION, f"a packet with more than {MAX_FRAMES:,} frames")
             kind = payload[position]
             position += 1
             if kind & 0xF8 == STREAM:
@@ -235,9 +243,15 @@ def parse(payload: Buffer) -> list[Frame]:
                 frame, position = _read_ack(payload, position, kind)
                 append(frame)
             elif kind == PADDING:
-                # Padding mostly fills the rest of its packet: one comparison instead of a look at each byte.
-                rest = bytes(payload[position:])
-                position = end if rest == bytes(len(rest)) else end - len(rest.lstrip(b"\0"))
+                # Padding mostly fills the rest of its packet: ever longer pieces are compared, never one twice.
+                step = 1
+                while position < end and payload[position] == PADDING:
+                    step = min(step, end - position)
+                    if payload[position : position + step] == _ZEROS[:step]:
+                        position += step
+                        step = min(8 * step, len(_ZEROS))
+                    else:
+                        step = 1
             elif kind == DATAGRAM:
                 append((DATAGRAM, payload[position:]))
                 position = end
