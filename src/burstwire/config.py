@@ -95,6 +95,9 @@ class Config:
         key_update_bytes: the same by bytes; 64 GiB are 2^32 blocks of AES. 0 for no limit.
         key_update_interval: the same by seconds. What was recorded before, memory that is stolen later does not open;
             but a connection that sends nothing keeps its key. 0 for no limit.
+        costly_share: the part of the node's time that peers get together whose packets cost far more than their bytes,
+            while others move bulk data beside them; beside small traffic only, they get the rest. Their packets are
+            dropped beyond (`packets_limited`). A peer that is alone has no limit. 1 switches it off.
         cookie_threshold: handshakes a second from which on a peer must first prove its address (COOKIE). Each that is
             answered takes about 0.3 ms, so strangers get at most a third of one processor by default, and honest
             peers come as fast as one of them can dial.
@@ -146,6 +149,7 @@ class Config:
     key_update_packets: int = 1 << 22
     key_update_bytes: int = 64 * GIB
     key_update_interval: float = 600.0
+    costly_share: float = 0.25
     cookie_threshold: int = 1000
     receive_slots: int = 16
     send_slots: int = 16
@@ -238,6 +242,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("key_update_packets", 1, 1 << 22),
     ("key_update_bytes", 0, 1 << 60),
     ("key_update_interval", 0, 30 * 86400),
+    ("costly_share", 0.01, 1),
     ("cookie_threshold", 0, 1 << 30),
     ("receive_slots", 1, 4096),
     ("send_slots", 1, 4096),

@@ -6,7 +6,8 @@ One reader callback, one timer, at most one scheduled step; no task. What happen
 2. output: flights from `transmit` until there is none, or as many trains as came to a wake-up; the rest in the
    next turn of the loop, so that a bulk transfer starves nobody;
 3. events to whoever waits for them;
-4. the timer, moved only if the deadline came nearer.
+4. the timer, moved only if the deadline came nearer;
+5. how long all of this took, if the protocol wants to know.
 
 Invariants:
 - Every slot that `recv` leased is released before the callback returns.
@@ -225,6 +226,7 @@ class Driver:
         self.wakeups += 1
         self._busy = True
         now = 0.0
+        costly = False
         try:
             table, ring = self._table, self._ring
             runs = self.socket.recv(ring, table, self._trains)
@@ -233,7 +235,7 @@ class Driver:
                 if now - self._timer_at > LATE:
                     self._overslept(now)
                 if runs:
-                    self.protocol.receive(ring, table, now)
+                    costly = self.protocol.receive(ring, table, now)
             finally:
                 table.release(ring)
         except Exception as error:
@@ -244,6 +246,9 @@ class Driver:
         if runs:
             self._vain = 0
             self._step(now)
+            if costly:
+                end = self.now()
+                self.protocol.spent(end - now, end)
             return
         self._vain += 1
         if self._vain >= VAIN_WAKE_UPS:

@@ -200,6 +200,7 @@ class Connection(Lifetime, MessageCalls):
             "packets_duplicate": self.inbound.duplicates,
             "packets_invalid": self.inbound.invalid,
             "packets_unopened": self.inbound.unopened,
+            "packets_limited": self.inbound.limited,
             "pto_expired": recovery.pto_expired,
             "silence_probes": self.watch.probes if self.watch is not None else 0,
             "bytes_in_flight": log.in_flight,

@@ -6,7 +6,7 @@ The order in which a driver calls it:
 2. `transmit` until it gives None; each flight is sent and then settled with `sent`;
 3. `events`, after which there may be something to transmit again: a new connection greets its peer only when the
    application has been told of it, so that what the application says at once shares the packet;
-4. `next_timeout`.
+4. `next_timeout`; and `spent`, if `receive` asked for it.
 
 Time is always an argument, in seconds of a clock that does not run backwards; randomness is given at construction.
 """
@@ -39,6 +39,7 @@ from burstwire.proto.negotiation import Refusal
 from burstwire.proto.offload import Offload
 from burstwire.proto.outbox import Outbox
 from burstwire.proto.roster import Roster
+from burstwire.proto.toll import Toll
 from burstwire.wire import frames as f
 from burstwire.wire.errors import WireError
 from burstwire.wire.header import DATA, RESET
@@ -110,6 +111,7 @@ class Endpoint:
         self.key = key
         self._roster = Roster()
         self.connections = self._roster.connections
+        self._toll = Toll(config.costly_share, self._roster)
         self.backlog_full = False
         self._random = random
         self._events: deque[Event] = deque()
@@ -143,6 +145,8 @@ class Endpoint:
         """Congestion controllers chosen for single attempts."""
         self._budget = Budget(config.total_bandwidth, now) if config.total_bandwidth else None
         self._counts = dict.fromkeys(COUNTERS, 0)
+        self._limited = 0
+        """`Inbound.limited` of all connections that are over."""
 
     # getters
 
@@ -177,6 +181,7 @@ class Endpoint:
             **self.desk.stats(),
             **self._offload.stats(),
             "connections": len(self.connections),
+            "packets_limited": self._limited + sum(c.inbound.limited for c in self.connections.values()),
             "ring_leased": ring.leased,
             "ring_high_water": ring.high_water,
             "ring_exhausted": ring.exhausted,
@@ -185,8 +190,11 @@ class Endpoint:
 
     # inputs
 
-    def receive(self, ring: BufferRing, table: RunTable, now: float) -> None:
-        """Takes in everything that one wake-up brought; the slots may be given back afterwards."""
+    def receive(self, ring: BufferRing, table: RunTable, now: float) -> bool:
+        """Takes in everything that one wake-up brought; the slots may be given back afterwards.
+
+        Returns whether `spent` should say at the end of the step how long it took.
+        """
         intake = self._intake
         intake.begin(ring, now)
         handshakes: list[tuple[bytes, bytes]] = []
@@ -215,6 +223,9 @@ class Endpoint:
         roster = self._roster
         for connection in intake.finish():
             roster.noisy[connection] = None
+            cost = connection.inbound.cost
+            if cost:
+                self._toll.worked(connection, cost)
             self._changed(connection, now)
         roster.heard(now)
         for datagram, path in handshakes:  # DATA before handshakes
@@ -224,6 +235,11 @@ class Endpoint:
                 self.desk.receive(datagram, path, now)
         if self.desk.results:
             self._collect(now)
+        return self._toll.charges(intake.bulk)
+
+    def spent(self, seconds: float, now: float) -> None:
+        """What `receive` took in took so long, with everything that followed from it in the same step."""
+        self._toll.spent(seconds, now)
 
     def handle_timeout(self, now: float) -> None:
         """Does what is due; calling it too early does no harm."""
@@ -408,6 +424,7 @@ class Endpoint:
 
     def _make(self, established: Established, now: float) -> Connection:
         made = Connection(established, self.config, now, self._random, self._counters, self._events.append, self._wake)
+        made.inbound.account = self._toll.account(made.peer_key)
         if self.trace is not None:
             self.trace(made, now)
         return made
@@ -430,6 +447,7 @@ class Endpoint:
 
     def _let_go(self, connection: Connection) -> None:
         """The roster knows a connection no more."""
+        self._limited += connection.inbound.limited
         if connection.recovery.share is not None:
             connection.recovery.share.leave()
         self._ready.pop(connection, None)

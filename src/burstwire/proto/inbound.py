@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from burstwire.proto.recovery import Acked, Lost
     from burstwire.proto.sending import SendHalf
     from burstwire.proto.streams import Stream
+    from burstwire.proto.toll import Account
 
 __all__ = ["Inbound"]
 
@@ -35,6 +36,18 @@ WORTH_GATHERING = 4096
 
 WAKE_WRITER_SHARE = 8
 """A writer is woken when this part of the send buffer is free (or all of it): waking it for every ACK costs more."""
+
+WORK_OF_PACKET = 4
+"""Units of work that reading a packet takes beside its frames, which take one each; a unit is about a microsecond."""
+
+MOST_WORK = 16384
+"""Units of work that one wake-up does for a connection: more packets than that are dropped, and come again later."""
+
+VIOLATION = 4
+"""Times `MOST_WORK` that ends the connection: packets that stand among bulk data are noted before they are read."""
+
+PIECE = 16
+"""Packets of a span that are noted and read together where each of them is work."""
 
 RECEIVING = frozenset((f.STREAM, f.RESET_STREAM, f.CLOSE))
 """Frames that change what a stream has received."""
@@ -53,6 +66,10 @@ class Inbound:
         invalid: packets whose tag did not verify (RFC 9001 §6.6).
         unopened: packets of a key generation that cannot be opened now.
         watch_from: bytes of streams received from which on their coming to a stop means something (`watch.py`).
+        limited: packets dropped unread because the peer's packets take more time than it has a share of (`toll.py`), or
+            one wake-up brought more of them than can be looked at.
+        cost: units of work (about a microsecond each) that the latest batch took beside bulk data.
+        account: what the peer owes, if its packets were costly.
     """
 
     __slots__ = (
@@ -60,9 +77,13 @@ class Inbound:
         "_arrived",
         "_eliciting",
         "_path",
+        "_work",
+        "account",
         "connection",
+        "cost",
         "duplicates",
         "invalid",
+        "limited",
         "packets",
         "size",
         "unopened",
@@ -77,6 +98,11 @@ class Inbound:
         self.invalid = 0
         self.unopened = 0
         self.watch_from = WORTH_WATCHING
+        self.limited = 0
+        self.cost = 0
+        self._work = 0
+        """`cost` of the current batch so far."""
+        self.account: Account | None = None
         self._ahead = -1
         """The highest number that was admitted in this batch."""
         self._eliciting = 0
@@ -88,6 +114,10 @@ class Inbound:
         counter = span[0][0]
         tail = span[-1]
         count = tail[0] + tail[6] - counter
+        account = self.account
+        if account is not None and account.until > intake.now:
+            self._limit(span, count, (1 << count) - 1, intake.now)
+            return
         if counter <= self._ahead:  # a copy, or late: what waits to be opened is noted first
             intake.opened_all()
         self._ahead = counter + count - 1
@@ -114,6 +144,18 @@ class Inbound:
     def opened(self, intake: Intake, span: Span, count: int, mask: int, opened: int, now: float) -> bool:
         """What verified of the packets in `mask` of an admitted span; returns whether any of it was new."""
         counter, _, slot, start, size, _, _, _, ecn, path = span[0]
+        if self._work >= MOST_WORK:
+            self._limit(span, count, opened, now)
+            return False
+        if count > PIECE and not (opened & 1 and intake.views[slot][start + HEADER_SIZE] & 0xFE == 0x0C):
+            # No bulk data, so every packet is work, and there may be too much: what is noted must be read.
+            new = False
+            for part, packets in _pieces(span):
+                bits = (1 << packets) - 1
+                new |= self.opened(intake, part, packets, mask & bits, opened & bits, now)
+                mask >>= packets
+                opened >>= packets
+            return new
         connection = self.connection
         acks = connection.acks
         if opened != mask:
@@ -201,6 +243,8 @@ class Inbound:
     def batch_ended(self, now: float) -> None:
         """The wake-up is over: whatever it brought decides about one ACK."""
         self._ahead = -1
+        self.cost = self._work
+        self._work = 0
         if self._eliciting:
             self.connection.acks.elicited(self._eliciting, now)
             self._eliciting = 0
@@ -209,6 +253,12 @@ class Inbound:
         self.connection.batch_ended(now)
 
     # inside
+
+    def _limit(self, span: Span, count: int, mask: int, now: float) -> None:
+        """Drops the packets in `mask` of a span as if they had never come."""
+        self.limited += mask.bit_count()
+        if self.connection.tracer is not None:
+            self.connection.tracer.dropped(span, mask, "rejected", now)
 
     def _sort(self, intake: Intake, span: Span, count: int, opened: int, now: float) -> None:
         """Gives a span to the intake if it looks like bulk data of one stream. Else each of its runs is looked at by
@@ -248,7 +298,9 @@ class Inbound:
         """After our CLOSE only the peer's matters: once both have said it, nobody waits for the other any more."""
         for slot, start, size in _each(span, opened):
             with suppress(WireError):
-                for frame in f.parse(intake.views[slot][start + HEADER_SIZE : start + size - TAG]):
+                frames = f.parse(intake.views[slot][start + HEADER_SIZE : start + size - TAG])
+                self._work += WORK_OF_PACKET + len(frames)
+                for frame in frames:
                     if frame[0] == f.CLOSE:
                         self.connection.peer_closed(frame[1], frame[3], frame[4], now)
 
@@ -267,7 +319,16 @@ class Inbound:
         connection = self.connection
         payload = intake.views[slot][start + HEADER_SIZE : start + size - TAG]
         eliciting = acked = False
-        for frame in f.parse(payload):
+        frames = f.parse(payload)
+        if len(frames) == 1 and frames[0][0] == f.ACK:
+            # What acknowledges something new is as much as this side has sent; who sends nothing else owes nothing.
+            if not self._ack(frames[0], now):
+                self._work += WORK_OF_PACKET + 1
+            return
+        self._work += WORK_OF_PACKET + len(frames)
+        if self._work > VIOLATION * MOST_WORK:  # between packets of bulk data, where an honest peer has one or two
+            raise WireError(TransportCode.PROTOCOL_VIOLATION, "more frames among bulk data than anybody needs")
+        for frame in frames:
             kind = frame[0]
             if connection.state >= 2:  # not `listening` any more: see State
                 return
@@ -308,7 +369,8 @@ class Inbound:
         elif half.place(offset, data) or fin:
             connection.stream_arrived(stream)
 
-    def _ack(self, frame: f.Frame, now: float) -> None:
+    def _ack(self, frame: f.Frame, now: float) -> bool:
+        """An ACK frame; returns whether it says anything new."""
         _, largest, delay, ranges, counts = frame
         connection = self.connection
         recovery = connection.recovery
@@ -336,6 +398,7 @@ class Inbound:
             self.settle(acked, now)
         if lost:
             self.mourn(lost, now)
+        return bool(acked)
 
     def settle(self, acked: Acked, now: float) -> None:
         """Tells the streams what was acknowledged and wakes writers."""
@@ -430,6 +493,15 @@ def _goes_on(intake: Intake, span: Span, count: int, stream_id: int, base: int) 
     _, _, slot, start, size, _, behind, *_ = span[-1]
     expected = base + (count - behind) * (size - RUN_OVERHEAD) | VARINT8
     return f.RUN_FRAME.unpack_from(intake.views[slot], start + HEADER_SIZE)[1:] == (stream_id, expected)
+
+
+def _pieces(span: Span) -> Iterator[tuple[Span, int]]:
+    """The packets of a span, a few at a time, as spans of their own with their number."""
+    for counter, cid, slot, start, size, last, count, kind, ecn, path in span:
+        for at in range(0, count, PIECE):
+            n = min(PIECE, count - at)
+            tail = last if at + n == count else size
+            yield [(counter + at, cid, slot, start + at * size, size, tail, n, kind, ecn, path)], n
 
 
 def _each(span: Span, mask: int) -> Iterator[tuple[int, int, int]]:

@@ -85,6 +85,8 @@ class Intake:
         self.views: tuple[memoryview, ...] = ()
         """The slots of the ring."""
         self.now = 0.0
+        self.bulk = 0
+        """Bytes of packets whose data C has copied in this batch."""
         self.touched: dict[Inbound, None] = {}
         """Connections that received something, in order."""
 
@@ -93,6 +95,7 @@ class Intake:
         self.ring = ring
         self.views = ring.views
         self.now = now
+        self.bulk = 0
 
     # opening
 
@@ -212,6 +215,7 @@ class Intake:
                 if fin:
                     ended = True
                     gathering.count, gathering.last = at, record[5]
+            self.bulk += taken.bit_count() * gathering.size
             gathering.inbound.gathered(gathering, taken, ended, self.now)
             rest = gathering.opened & ~taken
             if rest:

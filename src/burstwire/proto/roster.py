@@ -79,6 +79,11 @@ class Roster:
         """Whether an ID belonged to a connection that is over, and packets of it may still be under way."""
         return self._gone.get(cid, now) > now
 
+    def lately(self) -> Iterator[Connection]:
+        """Those that sent or received within the last `QUIET` seconds, and some that did in those before."""
+        yield from self.noisy
+        yield from (connection for connection in self._calming if connection not in self.noisy)
+
     def next_timeout(self) -> float | None:
         """When `due` or `look` has something to do, in seconds; None for never."""
         if self.unarmed:
