@@ -92,7 +92,8 @@ MODULES = {
     **{
         f"proto/{name}": WAY_IN
         for name in ("acks", "connection", "ecn", "endpoint", "events", "inbound", "intake", "lifetime",
-                     "message_calls", "ranges", "receiving", "recovery", "roster", "rtt", "sent", "watch")
+                     "message_calls", "ranges", "receiving", "recovery", "roster", "rtt", "sent", "toll",
+                     "watch")
     },
     **{
         f"proto/congestion/{name}": WAY_IN
