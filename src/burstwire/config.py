@@ -85,6 +85,9 @@ class Config:
         max_datagrams: unreliable datagrams queued in each direction; the oldest is dropped beyond.
         datagram_buffer: their bytes, in each direction; the oldest is dropped beyond, but for the newest one.
         max_connections: connections of the endpoint; further handshakes are refused.
+        max_connections_per_peer: of these, the connections with one public key; further handshakes of it are refused.
+        max_sent_records: runs of packets in flight (a train, or a packet of small things) that a connection remembers;
+            nothing more is sent until some are acknowledged or lost.
         max_half_open: handshakes answered and not yet confirmed by the initiator; the oldest is dropped beyond.
         max_known_initiates: first packets of handshakes that are remembered, so that a copy costs next to nothing;
             about 300 bytes each.
@@ -143,6 +146,8 @@ class Config:
     max_datagrams: int = 256
     datagram_buffer: int = 1 * MIB
     max_connections: int = 100_000
+    max_connections_per_peer: int = 1024
+    max_sent_records: int = 8192
     max_half_open: int = 1024
     max_known_initiates: int = 8192
     accept_backlog: int = 1024
@@ -236,6 +241,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("max_datagrams", 1, 1 << 20),
     ("datagram_buffer", 1, 1 << 30),
     ("max_connections", 1, 1 << 24),
+    ("max_connections_per_peer", 1, 1 << 24),
+    ("max_sent_records", 16, 1 << 20),
     ("max_half_open", 1, 1 << 20),
     ("max_known_initiates", 1, 1 << 24),
     ("accept_backlog", 1, 1 << 20),

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +23,15 @@ from burstwire.core.address import pack_address
 from burstwire.core.ring import BufferRing
 from burstwire.core.run import RunTable
 from burstwire.core.socket import UdpSocket
+from burstwire.crypto.cookie import mac, mac1_key
 from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto.endpoint import Endpoint
 from burstwire.proto.events import ConnectFailed, ConnectionEnded, ConnectionEstablished
 from burstwire.proto.outbox import Outbox
 from burstwire.wire import frames as f
 from burstwire.wire import varint
+from burstwire.wire.header import VERSION
+from burstwire.wire.packets import Initiate, initiate_header
 
 __all__ = ["FLOODS", "Flood", "HostilePeer", "Refused"]
 
@@ -60,6 +64,7 @@ class HostilePeer:
         connection: the genuine one; it answers by itself what `listen` takes in.
         packets: sent by `inject`.
         streams: opened by the flood of that name.
+        tries: handshakes begun by the flood of that name, of which `connected` led to a connection.
     """
 
     def __init__(
@@ -78,6 +83,8 @@ class HostilePeer:
         self._outbox = Outbox(16, BATCH)
         self.packets = 0
         self.streams = 0
+        self.tries = 0
+        self.connected = 0
         self.ended = False
         remote = pack_address("127.0.0.1", port)
         self.endpoint.connect(remote, key, time.monotonic(), PATIENCE)
@@ -124,12 +131,22 @@ class HostilePeer:
         aead = connection.keys.sealer(first >> GENERATION_BITS)
         for number, payload in enumerate(payloads, first):
             outbox.packet(connection.path, 0, aead, connection.remote_cid, number, payload)
-        flight = outbox.finish()
+        self._flush()
+        self.packets += n
+
+    def throw(self, datagrams: list[bytes]) -> None:
+        """Sends datagrams as they are, at most `BATCH`: a stranger's."""
+        for datagram in datagrams:
+            self._outbox.datagram(self.connection.path, datagram)
+        self._flush()
+        self.packets += len(datagrams)
+
+    def _flush(self) -> None:
+        flight = self._outbox.finish()
         done = 0
         while done < flight.count:  # a busy loop: what else should somebody hostile do
             done += self.socket.send(flight, done)
-        outbox.clear()
-        self.packets += n
+        self._outbox.clear()
 
     def close(self) -> None:
         """Leaves without a word."""
@@ -357,6 +374,55 @@ def _deaf(peer: HostilePeer) -> Iterator[list[bytes]]:
         yield [f.encode_max_data(1 << 40)] * BATCH
 
 
+def _forged(peer: HostilePeer) -> Iterator[list[bytes]]:
+    """INITIATEs that are made up, each with the right mac1 and another ephemeral key."""
+    public = bytes(peer.connection.peer_key)
+    key = mac1_key(public)
+    message = os.urandom(1200 - Initiate.OVERHEAD - 32)
+    for _ in count():
+        batch = []
+        for _ in range(BATCH // 2):
+            body = initiate_header(VERSION, random.getrandbits(32) or 1, 0) + random.randbytes(32) + message
+            batch.append(body + mac(key, body) + bytes(16))
+        peer.throw(batch)
+        yield []
+
+
+def _tries(peer: HostilePeer) -> Iterator[list[bytes]]:
+    """Genuine handshakes with a fresh key, as many as there is time for; what comes of them is closed at once."""
+    node = PublicKey(bytes(peer.connection.peer_key))
+    remote = peer.connection.path[:24]
+    config = Config(idle_timeout=5, keep_alive=0, max_connections=1000)
+    endpoint = Endpoint(KeyPair.generate(), config, now=time.monotonic(), random=os.urandom)
+    socket = UdpSocket(("127.0.0.1", 0))
+    ring, table = BufferRing(16), RunTable()
+    try:
+        while True:
+            now = time.monotonic()
+            if endpoint.desk.stats()["attempts"] < 200:
+                for _ in range(16):
+                    endpoint.connect(remote, node, now, 0.2)
+                    peer.tries += 1
+            while socket.recv(ring, table, 12):
+                endpoint.receive(ring, table, now)
+                table.release(ring)
+            table.release(ring)
+            for event in endpoint.events():
+                if isinstance(event, ConnectionEstablished):
+                    peer.connected += 1
+                    event.connection.close(now)
+            when = endpoint.next_timeout()
+            if when is not None and when <= now:
+                endpoint.handle_timeout(now)
+            while (flight := endpoint.transmit(now)) is not None:
+                socket.send(flight)
+                endpoint.sent(now)
+            yield []
+    finally:
+        endpoint.destroy()
+        socket.close()
+
+
 def _mute(peer: HostilePeer) -> Iterator[list[bytes]]:
     """As busy as any, and silent: makes packets and sends none."""
     while True:
@@ -391,6 +457,8 @@ FLOODS: dict[str, Flood] = {
     "ack-frequency": _frequency,
     "number-gaps": _gaps,
     "deaf": _deaf,
+    "forged-handshakes": _forged,
+    "handshakes": _tries,
     "mute": _mute,
 }
 """By name; what each does is what its function says of itself."""
@@ -433,7 +501,18 @@ def main() -> int:
                 peer.close()
                 peer = HostilePeer(options.port, node, identity=identity)
                 flood = FLOODS[options.flood](peer)
-        print(json.dumps({"packets": sent + peer.packets, "closed": closed}), flush=True)
+        print(
+            json.dumps(
+                {
+                    "packets": sent + peer.packets,
+                    "closed": closed,
+                    "streams": peer.streams,
+                    "tries": peer.tries,
+                    "connected": peer.connected,
+                }
+            ),
+            flush=True,
+        )
     peer.close()
     return 0
 

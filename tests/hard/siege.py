@@ -14,6 +14,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +37,8 @@ def resident() -> int:
 
 
 async def node(friend: PublicKey) -> None:
-    """Takes what comes: reads the streams of `friend`, answers those of others, takes their
-    messages; nobody reads datagrams, nor others' streams. A line on stdin asks how it is."""
+    """Takes what comes: reads the streams of `friend`, reads and answers those of others,
+    takes their messages; nobody reads datagrams. A line on stdin asks how it is."""
     config = Config(keep_alive=0, idle_timeout=60, close_timeout=0.1)
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
@@ -52,13 +53,16 @@ async def node(friend: PublicKey) -> None:
     async def drain(stream: Stream) -> None:
         nonlocal delivered
         with suppress(TransportError):
-            while count := await stream.readinto(buffer):
-                delivered += count
+            while size := await stream.readinto(buffer):
+                delivered += size
 
     async def answer(stream: Stream) -> None:
         with suppress(TransportError):
             await stream.write(ANSWER)
             await stream.finish()
+        with suppress(TransportError):
+            while await stream.read(1000):
+                pass
 
     async def messages(connection: Connection) -> None:
         with suppress(TransportError):
@@ -176,6 +180,7 @@ class Outcome:
         packets: of the flood, per second.
         limited: packets that the node dropped because of what they cost, per second.
         closed: how often the node ended the connection.
+        sums: what the flood counted from its start: "packets", "streams", "tries", "connected".
     """
 
     kept: float
@@ -184,6 +189,7 @@ class Outcome:
     packets: float
     limited: float
     closed: int
+    sums: dict[str, int]
 
     def __str__(self) -> str:
         ends = f", {self.closed} times closed" if self.closed else ""
@@ -215,8 +221,11 @@ class Siege:
                 return
             moved = after["delivered"] - before["delivered"]
 
-    def flood(self, name: str, seconds: float, turns: int) -> Outcome:
-        """Measures `turns` times in turn for so many seconds each, with the flood and without."""
+    def flood(self, name: str, seconds: float, turns: int, until: tuple[str, int] = ("", 0)) -> Outcome:
+        """Measures `turns` times in turn for so many seconds each, with the flood and without.
+
+        With `until`, turns are added until one of its sums is so large.
+        """
         hostile = Process(
             "hostile_peer.py", "--port", str(self.info["port"]), "--key", self.info["key"], "--flood", name
         )
@@ -226,7 +235,10 @@ class Siege:
             moved = {"flood": 0.0, "mute": 0.0}
             times = {"flood": 0.0, "mute": 0.0}
             packets = limited = closed = 0
-            for turn in range(2 * turns):
+            sums: dict[str, int] = {}
+            for turn in count():
+                if turn >= 2 * turns and turn % 2 == 0 and sums.get(until[0], 0) >= until[1]:
+                    break
                 what = ("mute", "flood")[turn % 2]
                 hostile.tell(f"{what} {seconds}")
                 time.sleep(0.2 * seconds)  # what the turn before has left
@@ -240,6 +252,8 @@ class Siege:
                 answer = json.loads(hostile.line())
                 packets += answer["packets"]
                 closed += answer["closed"]
+                sums = {key: value for key, value in answer.items() if key != "closed"}
+                sums["packets"] = packets
                 limited += after["packets_limited"] - before["packets_limited"]
         finally:
             hostile.end()
@@ -248,9 +262,10 @@ class Siege:
             kept=rates["flood"] / rates["mute"],
             rate=rates["flood"],
             growth=highest - start,
-            packets=packets / (seconds * turns),
+            packets=packets / (turn / 2 * seconds),
             limited=limited / times["flood"],
             closed=closed,
+            sums=sums,
         )
 
     def close(self) -> None:

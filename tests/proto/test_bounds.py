@@ -5,13 +5,14 @@ from __future__ import annotations
 from pair import Pair
 
 from burstwire.config import Config
-from burstwire.errors import RemoteProtocolError
+from burstwire.errors import HandshakeRefused, RemoteProtocolError
 from burstwire.proto.datagrams import Datagrams
 from burstwire.proto.events import DatagramsReadable
 from burstwire.proto.messages import MAX_READY
 from burstwire.proto.outbound import MOST_ITEMS
 from burstwire.proto.sending import SendHalf
 from burstwire.proto.sent import SentLog
+from burstwire.sim import Link, Peer, SimHost, Simulation
 from burstwire.wire import frames as f
 
 KIB = 1024
@@ -186,3 +187,76 @@ def test_padding_between_frames_is_skipped_wherever_it_lies():
 
 class _Nobody:
     id = 0
+
+
+def test_a_peer_has_no_more_connections_than_its_limit_and_others_still_get_in():
+    config = Config(max_connections_per_peer=2, handshake_timeout=2.0)
+    with Simulation(1, Link(delay=0.01)) as sim:
+        node = sim.host("10.0.0.1", config=config)
+        greedy, other = sim.host("10.0.0.2"), sim.host("10.0.0.3")
+        first, _ = sim.connect(greedy, node)
+        sim.connect(greedy, node)
+        third = greedy.connect(node)
+        sim.run(lambda: third.done, 5)
+        assert isinstance(third.error, HandshakeRefused)
+        assert "with this peer" in str(third.error)
+        assert len(node.endpoint.connections) == 2
+        sim.connect(other, node)
+        first.close()
+        sim.pass_time(1)
+        sim.connect(greedy, node)
+        assert len(node.endpoint.connections) == 3
+
+
+def test_handshakes_that_come_at_once_do_not_pass_the_limit_together():
+    config = Config(max_connections_per_peer=2, handshake_timeout=2.0)
+    with Simulation(1, Link(delay=0.01)) as sim:
+        node, greedy = sim.host("10.0.0.1", config=config), sim.host("10.0.0.2")
+        attempts = [greedy.connect(node) for _ in range(6)]
+        for _ in range(100):
+            sim.pass_time(0.1)
+            assert len(node.endpoint.connections) <= 2
+        assert len(node.endpoint.connections) == 2
+        assert all(attempt.done for attempt in attempts)
+        assert node.endpoint.stats()["connections_over_limit"] > 0
+        assert len(greedy.endpoint.connections) == 2, "the others were told"
+
+
+def test_a_peer_that_restarted_gets_in_although_all_its_connections_are_taken():
+    config = Config(max_connections_per_peer=1)
+    with Simulation(1, Link(delay=0.01)) as sim:
+        node, peer = sim.host("10.0.0.1", config=config), sim.host("10.0.0.2")
+        sim.connect(peer, node)
+        peer.crash()
+        again = SimHost(sim.network, "10.0.0.2", key=peer.key, application=Peer)
+        sim.hosts.remove(peer)
+        sim.hosts.append(again)
+        attempt = again.connect(node)
+        sim.run(lambda: attempt.done, 5)
+        if attempt.error is not None:  # it was refused, and the older connection was asked whether it lives
+            assert isinstance(attempt.error, HandshakeRefused)
+            sim.pass_time(0.1)
+            attempt = again.connect(node)
+            sim.run(lambda: attempt.done, 5)
+        assert attempt.error is None
+        sim.pass_time(0.1)
+        assert len(node.endpoint.connections) == 1
+        peer.destroy()
+
+
+def test_no_more_is_sent_than_can_be_remembered():
+    pair = Pair(Config(max_sent_records=16, max_datagrams=5000, datagram_buffer=1 << 24))
+    for _ in range(3000):
+        pair.a.connection.send_datagram(bytes(900))
+    here = pair.a.connection.open_stream()
+    here.write(memoryview(bytes(200_000)))
+    remembered: list[int] = []
+
+    def note(datagram: bytes) -> list[bytes]:
+        remembered.append(len(pair.a.connection.recovery.log.records))
+        return [datagram]
+
+    pair.settle(note)
+    assert 10 < max(remembered) <= 2 * 16, "packets that are not full, and probes, may come on top"
+    (there,) = list(pair.b.connection.streams.open.values())[1:]
+    assert there.receiving.ready == 200_000

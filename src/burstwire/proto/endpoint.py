@@ -75,6 +75,7 @@ COUNTERS = (
     "authorize_errors",
     "connections_accepted",
     "connections_opened",
+    "connections_over_limit",
 )
 
 
@@ -434,10 +435,7 @@ class Endpoint:
             connection.set_congestion(self._chosen.pop(connection.attempt), now)
         if self._budget is not None:
             connection.recovery.share = Share(self._budget)
-        for sibling in self._roster.of_key(connection.peer_key)[-SIBLINGS_PROBED:]:
-            if sibling.listening:
-                # The peer may have restarted: a PING shows whether its older connection still lives.
-                sibling.ask((f.PING,))
+        self._probe(connection.peer_key)
         self._roster.add(connection)
         self._changed(connection, now)
 
@@ -455,6 +453,16 @@ class Endpoint:
             connection.tracer.ended()
         connection.destroy()
 
+    def _has_all(self, peer: PublicKey) -> bool:
+        """Whether a peer has as many connections as it may have."""
+        return len(self._roster.of_key(peer)) >= self.config.max_connections_per_peer
+
+    def _probe(self, peer: PublicKey) -> None:
+        """The peer may have restarted: a PING shows whether its older connections still live."""
+        for connection in self._roster.of_key(peer)[-SIBLINGS_PROBED:]:
+            if connection.listening:
+                connection.ask((f.PING,))
+
     # inside: handshakes
 
     def _admit(self, peer: PublicKey, remote: bytes) -> tuple[int, str] | None:
@@ -462,6 +470,9 @@ class Endpoint:
             return Refusal.CAPACITY, "the node is shutting down"
         if len(self.connections) >= self.config.max_connections:
             return Refusal.CAPACITY, "the node has as many connections as it allows"
+        if self._has_all(peer):
+            self._probe(peer)  # some of them may be those of a peer that has restarted since
+            return Refusal.CAPACITY, "the node has as many connections with this peer as it allows"
         if self.backlog_full:
             return Refusal.CAPACITY, "the node accepts no connections at the moment"
         authorize = self.config.authorize
@@ -506,6 +517,10 @@ class Endpoint:
                 return
             for record in span:
                 self._stranger(record, now)
+            return
+        if len(self.connections) >= self.config.max_connections or self._has_all(established.peer_key):
+            # Several handshakes were under way at once: this one waits for room until it expires.
+            self._counts["connections_over_limit"] += 1
             return
         place = len(self._events)
         connection = self._make(established, now)

@@ -122,6 +122,9 @@ class Outbound:
             connection.pacing_deadline = None
             return connection.acks.due and self._acknowledge(now, outbox)
         allowed = recovery.allowance(now)
+        room = (connection.config.max_sent_records - len(recovery.log.records)) * connection.mtu
+        if allowed > room:  # mixed packets have a record each
+            allowed = room
         pairing = connection.pmtu.pairing
         if recovery.probes:
             if connection.pmtu.may_shrink and connection.sendable and not connection.control:
