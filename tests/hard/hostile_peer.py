@@ -399,7 +399,7 @@ def _tries(peer: HostilePeer) -> Iterator[list[bytes]]:
     try:
         while True:
             now = time.monotonic()
-            if endpoint.desk.stats()["attempts"] < 200:
+            if endpoint.desk.stats()["attempts"] < 900:
                 for _ in range(16):
                     endpoint.connect(remote, node, now, 0.2)
                     peer.tries += 1

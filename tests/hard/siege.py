@@ -237,9 +237,9 @@ class Siege:
             packets = limited = closed = 0
             sums: dict[str, int] = {}
             for turn in count():
-                if turn >= 2 * turns and turn % 2 == 0 and sums.get(until[0], 0) >= until[1]:
+                if turn >= 2 * turns and sums.get(until[0], 0) >= until[1]:
                     break
-                what = ("mute", "flood")[turn % 2]
+                what = ("mute", "flood")[turn % 2 or turn >= 2 * turns]
                 hostile.tell(f"{what} {seconds}")
                 time.sleep(0.2 * seconds)  # what the turn before has left
                 before = self.node.ask()
@@ -262,7 +262,7 @@ class Siege:
             kept=rates["flood"] / rates["mute"],
             rate=rates["flood"],
             growth=highest - start,
-            packets=packets / (turn / 2 * seconds),
+            packets=packets / ((turn - turns) * seconds),
             limited=limited / times["flood"],
             closed=closed,
             sums=sums,

@@ -11,7 +11,17 @@ from pair import Pair
 from burstwire.errors import RemoteProtocolError
 from burstwire.identity import KeyPair
 from burstwire.proto.inbound import MOST_WORK, VIOLATION
-from burstwire.proto.toll import BURST, BYTES_A_UNIT, CHARGED_FROM, MAX_ACCOUNTS, MOST_A_UNIT, MOST_DEBT, Account, Toll
+from burstwire.proto.toll import (
+    BURST,
+    BYTES_A_UNIT,
+    CHARGED_FROM,
+    MAX_ACCOUNTS,
+    MOST_A_UNIT,
+    MOST_DEBT,
+    STREAM,
+    Account,
+    Toll,
+)
 from burstwire.wire import frames as f
 from burstwire.wire.header import DATA_OVERHEAD, RUN_OVERHEAD
 
@@ -22,7 +32,7 @@ STEP = 0.002
 
 def connection(key: object) -> Any:
     """As much of a connection as the toll looks at."""
-    inbound = SimpleNamespace(packets=0, size=0, account=None)
+    inbound = SimpleNamespace(packets=0, size=0, opened_streams=0, account=None)
     return SimpleNamespace(
         peer_key=key, local_cid=hash(key), inbound=inbound, outbound=SimpleNamespace(packets=0, size=0)
     )
@@ -128,6 +138,19 @@ def test_a_single_long_wake_up_is_charged_by_its_work_and_not_for_all_that_happe
     assert node.toll.charges(0)
     node.toll.spent(5.0, node.now)
     assert node.floods[0].inbound.account.debt <= 100 * MOST_A_UNIT < BURST
+
+
+def test_streams_are_charged_for_what_the_application_does_about_them_later():
+    node = Node(bulk=True)
+    node.wake_up()
+    flood = node.floods[0]
+    before = flood.inbound.account.debt
+    flood.inbound.opened_streams = 400
+    node.toll.worked(flood, CHARGED_FROM)
+    assert node.toll.charges(0)
+    node.toll.spent(0.0, node.now)
+    assert flood.inbound.account.debt == pytest.approx(before + 400 * STREAM)
+    assert flood.inbound.opened_streams == 0
 
 
 def test_accounts_are_bounded_and_the_oldest_goes_first():

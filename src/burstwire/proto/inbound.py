@@ -69,6 +69,7 @@ class Inbound:
         limited: packets dropped unread because the peer's packets take more time than it has a share of (`toll.py`), or
             one wake-up brought more of them than can be looked at.
         cost: units of work (about a microsecond each) that the latest batch took beside bulk data.
+        opened_streams: streams that the peer has opened and the toll has not yet heard of.
         account: what the peer owes, if its packets were costly.
     """
 
@@ -84,6 +85,7 @@ class Inbound:
         "duplicates",
         "invalid",
         "limited",
+        "opened_streams",
         "packets",
         "size",
         "unopened",
@@ -102,6 +104,7 @@ class Inbound:
         self.cost = 0
         self._work = 0
         """`cost` of the current batch so far."""
+        self.opened_streams = 0
         self.account: Account | None = None
         self._ahead = -1
         """The highest number that was admitted in this batch."""

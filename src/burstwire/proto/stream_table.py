@@ -102,6 +102,7 @@ class StreamTable:
         while self._opened_by_peer < count:  # opening one opens all below (RFC 9000 §3.2)
             self._opened_by_peer += 1
             stream = self._make((self._opened_by_peer - by_responder) * 4 + by_responder, here=False)
+            connection.inbound.opened_streams += 1
             connection.emit(StreamOpened(connection, stream))
         return stream
 

@@ -41,6 +41,9 @@ BYTES_A_UNIT = 3000
 MOST_A_UNIT = 20e-6
 """Seconds that are charged for a unit at most: what else the wake-up did, such as sending, was not the peer's doing."""
 
+STREAM = 50e-6
+"""Seconds that are charged for a stream that a peer opens: what the application does about it comes later."""
+
 BURST = 0.05
 """Seconds of work beyond its share that a peer may have done."""
 
@@ -151,7 +154,10 @@ class Toll:
             accounts[key] = account  # behind all others
             connection.inbound.account = account
             share = self._share_of(key, now)
-            debt = max(0.0, account.debt - (now - account.charged) * share) + units * min(seconds / work, MOST_A_UNIT)
+            inbound = connection.inbound
+            cost = units * min(seconds / work, MOST_A_UNIT) + inbound.opened_streams * STREAM
+            inbound.opened_streams = 0
+            debt = max(0.0, account.debt - (now - account.charged) * share) + cost
             account.debt = debt = min(debt, MOST_DEBT) if share < 1 else 0.0
             account.charged = now
             if debt > BURST:
