@@ -71,6 +71,40 @@ def test_after_a_pause_the_interval_begins_with_the_new_flight() -> None:
     assert sender.ack(61.1, 5, 9).rate == pytest.approx(5000 / 0.1)
 
 
+def test_the_long_rate_is_the_mean_of_this_flight_and_the_one_before() -> None:
+    sender = Sender()
+    for i in range(10):
+        sender.send(1.0 + i * 0.01)
+    for i in range(10):  # each acknowledgement lets two go: twice the rate from now on
+        sender.ack(1.1 + i * 0.01, i, i)
+        sender.send(1.1 + i * 0.01, 2)
+    for i in range(10):
+        sender.ack(1.2 + i * 0.01, 10 + 2 * i, 11 + 2 * i)
+        sender.send(1.2 + i * 0.01, 2)
+    sample = sender.ack(1.3, 30, 31)
+    assert sample.rate == pytest.approx(20_000 / 0.1, rel=0.06)
+    assert sample.long_rate == pytest.approx(30_000 / 0.2, rel=0.06)
+
+
+def test_the_long_rate_does_not_look_behind_a_pause_or_what_the_application_limited() -> None:
+    sender = Sender()
+    sender.send(1.0, 5)
+    sender.ack(1.1, 0, 4)
+    sender.send(61.0, 5)
+    sample = sender.ack(61.1, 5, 9)
+    assert sample.long_rate == pytest.approx(5000 / 0.1) == sample.rate
+    sender.send(61.1, 5)
+    sender.sampler.mark_app_limited(sender.log.in_flight)
+    sender.send(61.15, 1)
+    sender.ack(61.2, 10, 14)
+    sender.ack(61.25, 15, 15)
+    assert sender.sampler.is_app_limited
+    sender.sampler.app_limited = 0
+    sender.send(61.4, 5)
+    sample = sender.ack(61.5, 16, 20)
+    assert sample.long_rate == pytest.approx(5000 / 0.1)
+
+
 def test_samples_are_app_limited_until_the_gap_was_acknowledged() -> None:
     sender = Sender()
     sender.send(1.0, 4)

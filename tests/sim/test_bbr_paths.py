@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from random import Random
 
 import pytest
+from benches.paths_runs import Scene, measure
 
 from burstwire.config import Config
 from burstwire.sim import Flow, Link, Peer, Simulation
@@ -105,6 +106,14 @@ def test_bbr_queues_at_most_half_of_what_cubic_does(rate: float, rtt: float) -> 
     bbr = measured(["bbr"], rate=rate, rtt=rtt, warm=3, seconds=6)
     cubic = measured(["cubic"], rate=rate, rtt=rtt, warm=3, seconds=6)
     assert bbr.queue <= 0.5 * cubic.queue
+
+
+def test_bbr_queues_a_fifth_of_the_path_at_most_on_a_short_one_with_held_back_interrupts() -> None:
+    """34 packets in 10 ms, handed over in steps of half a millisecond: what bundles pretend is no bandwidth."""
+    scene = Scene(("bbr",), 0.01, 1, settle=3, seconds=5)
+    run = measure(scene)
+    assert run.queue <= 0.21 * scene.rtt
+    assert run.use >= 0.9
 
 
 @pytest.mark.parametrize("flows", [2, 8])

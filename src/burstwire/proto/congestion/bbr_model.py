@@ -186,10 +186,16 @@ class PathModel:
             self.rounds_since_probe_up += 1
 
     def update_max_bw(self, sample: DeliverySampler) -> None:
-        """UpdateMaxBw (§5.5.5): what the application limited counts only if it is more (§5.5.4)."""
-        if sample.rate >= self.max_bw or not sample.is_app_limited:
-            self.max_bw = max(self.max_bw, sample.rate)
-            self._cycle_bw = max(self._cycle_bw, sample.rate)
+        """UpdateMaxBw (§5.5.5): what the application limited counts only if it is more (§5.5.4).
+
+        Differs: once the pipe is full, rates over two round trips count. Over one, the packets that happen to be
+        bundled at its ends are some percent of a short path's content; a maximum finds them all, is beyond the pacing
+        margin (§5.6.2), and a queue stands that nothing drains.
+        """
+        rate = sample.long_rate if self.full_bw_reached else sample.rate
+        if rate >= self.max_bw or not sample.is_app_limited:
+            self.max_bw = max(self.max_bw, rate)
+            self._cycle_bw = max(self._cycle_bw, rate)
 
     def update_aggregation(self, now: float, newly_acked: int, window: int) -> None:
         """UpdateACKAggregation (§5.5.9)."""

@@ -37,6 +37,12 @@ class Snapshot(NamedTuple):
     """Bytes in flight, all of the record among them."""
     app_limited: bool
     """Whether the application had left the network with nothing to do."""
+    earlier: int
+    """`delivered` in the snapshot of the packet that had been acknowledged latest: one round trip before."""
+    earlier_delivered_time: float
+    """`delivered_time` of that snapshot."""
+    earlier_send_time: float
+    """`first_send_time` of that snapshot."""
 
 
 class LostRun(NamedTuple):
@@ -61,6 +67,8 @@ class DeliverySampler:
         restarted: nothing was in flight before the latest record.
         has_sample: the latest ACK frame gave a sample, which the following are:
         rate: bytes per second at which the network delivered, > 0.
+        long_rate: the same over the flight and the one before it, if the application limited neither; what whole
+            packets and bundled acknowledgements make of a rate is half as much there.
         span: bytes delivered in the interval of the sample.
         prior_delivered: `delivered` when the newest packet acknowledged was sent.
         newly_acked: bytes that the frame acknowledged.
@@ -72,11 +80,15 @@ class DeliverySampler:
 
     __slots__ = (
         "_delivered_time",
+        "_earlier",
+        "_earlier_delivered_time",
+        "_earlier_send_time",
         "_first_send_time",
         "app_limited",
         "delivered",
         "has_sample",
         "is_app_limited",
+        "long_rate",
         "lost",
         "lost_runs",
         "lost_since",
@@ -95,6 +107,7 @@ class DeliverySampler:
         self.restarted = True
         self.has_sample = False
         self.rate = 0.0
+        self.long_rate = 0.0
         self.span = 0
         self.prior_delivered = 0
         self.newly_acked = 0
@@ -104,6 +117,9 @@ class DeliverySampler:
         self.lost_runs: list[LostRun] = []
         self._delivered_time = now
         self._first_send_time = now
+        self._earlier = 0
+        self._earlier_delivered_time = now
+        self._earlier_send_time = now
 
     def on_sent(self, record: SentRecord, in_flight: int) -> None:
         """A record left; `in_flight` counts it (§4.1.2.2). Probes of the path MTU weigh nothing and give no sample."""
@@ -113,8 +129,17 @@ class DeliverySampler:
         self.restarted = in_flight <= size
         if self.restarted:  # no earlier ACK is waited for: the interval begins now
             self._first_send_time = self._delivered_time = record.time
+            self._begin_anew()
         record.delivery = Snapshot(
-            self.delivered, self._delivered_time, self._first_send_time, self.lost, in_flight, self.app_limited > 0
+            self.delivered,
+            self._delivered_time,
+            self._first_send_time,
+            self.lost,
+            in_flight,
+            self.app_limited > 0,
+            self._earlier,
+            self._earlier_delivered_time,
+            self._earlier_send_time,
         )
 
     def on_acked(self, news: list[tuple[SentRecord, int, int]], now: float) -> None:
@@ -137,7 +162,7 @@ class DeliverySampler:
         self.has_sample = snapshot is not None
         if newest is None or snapshot is None:
             return
-        prior, prior_time, first_send_time, lost, in_flight, app_limited = snapshot
+        prior, prior_time, first_send_time, lost, in_flight, app_limited, earlier, earlier_time, earlier_send = snapshot
         self.delivered += acked
         self._delivered_time = now
         self._first_send_time = newest.time
@@ -146,9 +171,18 @@ class DeliverySampler:
         self.prior_delivered = prior
         self.span = self.delivered - prior
         self.rate = self.span / max(newest.time - first_send_time, now - prior_time, LEAST_INTERVAL)
+        self.long_rate = (self.delivered - earlier) / max(
+            newest.time - earlier_send, now - earlier_time, LEAST_INTERVAL
+        )
         self.tx_in_flight = in_flight - (newest.count - mask.bit_length()) * newest.size
         self.lost_since = self.lost - lost
         self.is_app_limited = app_limited
+        if app_limited:
+            self._begin_anew()
+        else:
+            self._earlier = prior
+            self._earlier_delivered_time = prior_time
+            self._earlier_send_time = first_send_time
 
     def on_lost(self, lost: list[tuple[SentRecord, int]]) -> None:
         """Loss detection gave up the packets in the masks; they are in `lost_runs` afterwards (§5.5.10.2)."""
@@ -168,3 +202,11 @@ class DeliverySampler:
         """The application gives less than could be sent: samples up to what is in flight now may be too low
         (§4.1.2.4)."""
         self.app_limited = max(self.delivered + in_flight, 1)
+
+    # inside
+
+    def _begin_anew(self) -> None:
+        """No flight that could be measured precedes what is sent from now on."""
+        self._earlier = self.delivered
+        self._earlier_delivered_time = self._delivered_time
+        self._earlier_send_time = self._first_send_time
