@@ -8,9 +8,11 @@
 #   make bench-quick    the same with smaller amounts, less than two minutes
 #   make bench-paths    congestion controllers on simulated paths, minutes; report and plots in build/bench/paths/
 #   make bench-paths-real  shaped links between network namespaces, beside the kernel's TCP; root, about twenty minutes
-#   make lint           ruff, mypy, and the C core with warnings as errors
+#   make lint           ruff, mypy, and the C core with warnings, also those of gcc's analyzer, as errors
 #   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)
 #   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
+#   make test-tsan      ring, counters and ciphers used by several threads, under ThreadSanitizer
+#   make test-valgrind  the same under valgrind
 #   make test-backends  what uses sockets and ciphers, on each back end of either that is present (TRANSFER_TESTS=tests/net)
 #   make test-pythons   the abi3 wheel on every CPython >= 3.11 that is found
 #   make fuzz           all fuzz targets for T seconds in sum (T=600, FUZZ="peer parse" for some, FUZZ_OPTIONS=--keep)
@@ -35,11 +37,12 @@ FUZZ_OPTIONS ?=
 
 C_SOURCES := $(wildcard csrc/*.c)
 C_HEADERS := $(wildcard csrc/*.h)
+NATIVE_SOURCES := tests/native/threads.c csrc/ring.c csrc/nonce.c csrc/aead.c csrc/aead_libcrypto.c csrc/packet.c
 C_STRICT := -std=c11 -O2 -fPIC -Wall -Wextra -Wconversion -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
             -Wcast-qual -Wpointer-arith -Werror
 
 .PHONY: run test test-sim test-hard test-repeat bench bench-quick bench-paths bench-paths-real lint lint-c wheel clean \
-        test-sanitize test-backends test-pythons fuzz fuzz-coverage check-tools
+        test-sanitize test-tsan test-valgrind test-backends test-pythons fuzz fuzz-coverage check-tools
 .DELETE_ON_ERROR:
 
 # --- what must be there before anything is built -------------------------------------------------------------------
@@ -110,6 +113,9 @@ lint-c: | check-tools
 	@for source in $(C_SOURCES); do \
 	  $(CC) $(C_STRICT) -c $$source -o $(BUILD)/lint/$$(basename $$source .c).o || exit 1; done
 	@$(CC) $(C_STRICT) -DBW_WITHOUT_IPSEC_MB -c csrc/aead_ipsecmb.c -o $(BUILD)/lint/without_ipsec_mb.o
+	@if $(CC) --version | grep -qi clang; then echo "csrc: clang has no -fanalyzer; not done"; else \
+	  for source in $(C_SOURCES); do $(CC) -std=c11 -O2 -fPIC -fanalyzer -Werror -c $$source -o /dev/null || exit 1; done; fi
+	@$(CC) $(C_STRICT) -Icsrc -c tests/native/threads.c -o $(BUILD)/lint/threads.o
 	@echo "csrc: $(words $(C_SOURCES)) files without a warning"
 
 wheel: $(BIN)/python
@@ -136,6 +142,22 @@ test-sanitize: $(VENV)/installed-test
 	  LD_PRELOAD="$$($(CC) -print-file-name=libasan.so) $$($(CC) -print-file-name=libubsan.so)" \
 	  ASAN_OPTIONS=detect_leaks=0:abort_on_error=1 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	  $(BIN)/python -m pytest -p no:cacheprovider $(PYTEST_OPTIONS) $(SANITIZE_TESTS)
+
+# Twice: what is right passes, and a race that is there on purpose is reported, or the tool is blind.
+test-tsan: | check-tools
+	@$(CC) -print-file-name=libtsan.so | grep -q / || { echo "missing: libtsan (it comes with gcc)"; exit 1; }
+	@mkdir -p $(BUILD)/tsan
+	$(CC) -std=c11 -g -O1 -fsanitize=thread -Icsrc $(NATIVE_SOURCES) -o $(BUILD)/tsan/threads -ldl -pthread
+	TSAN_OPTIONS=halt_on_error=1 $(BUILD)/tsan/threads 10000
+	@if TSAN_OPTIONS=halt_on_error=1 $(BUILD)/tsan/threads 1000 race >$(BUILD)/tsan/race.log 2>&1; \
+	  then echo "ThreadSanitizer did not see the race"; exit 1; \
+	  else grep -q 'data race' $(BUILD)/tsan/race.log && echo "the race on purpose was reported"; fi
+
+test-valgrind: | check-tools
+	@command -v valgrind >/dev/null || { echo "missing: valgrind (Debian: apt install valgrind)"; exit 1; }
+	@mkdir -p $(BUILD)/valgrind
+	$(CC) -std=c11 -g -O1 -Icsrc $(NATIVE_SOURCES) -o $(BUILD)/valgrind/threads -ldl -pthread
+	valgrind -q --error-exitcode=9 --leak-check=full --fair-sched=yes $(BUILD)/valgrind/threads 300
 
 # Both back ends of the socket, then each AEAD back end, in the tests that move data from end to end.
 test-backends: $(VENV)/installed-test

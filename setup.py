@@ -5,13 +5,10 @@ import os
 import re
 import shutil
 import subprocess
-import sysconfig
 from pathlib import Path
 
 from setuptools import setup
 from setuptools.command.build_py import build_py
-
-free_threaded = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 HEADER = "#include <intel-ipsec-mb.h>\nIMB_VERSION_NUM\n"
 LICENCES = ("/usr/share/doc/libipsec-mb{0}/copyright", "/usr/local/share/doc/libipsec-mb{0}/LICENSE")
@@ -51,5 +48,5 @@ class BuildWithLibrary(build_py):
 setup(
     cffi_modules=["src/burstwire/_build.py:builder"],
     cmdclass={"build_py": BuildWithLibrary},
-    options={} if free_threaded else {"bdist_wheel": {"py_limited_api": "cp311"}},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

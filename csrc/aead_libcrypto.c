@@ -158,5 +158,5 @@ bw_cipher *bw_libcrypto_cipher(const bw_libcrypto *lib, uint32_t aead, const uin
     evp->lib = lib;
     evp->aead = aead;
     memcpy(evp->key, key, key_size);
-    return &evp->cipher;
+    return (bw_cipher *)evp;
 }

@@ -64,7 +64,7 @@ uint8_t *bw_arena_new(uint32_t slots, uint32_t slot_size)
     }
     memset(base, 0, size);   /* touches every page, where MAP_POPULATE does not exist */
     uint8_t *arena = base + page;
-    bw_ring *ring = bw_arena_ring(arena);
+    bw_ring *ring = (bw_ring *)(void *)(arena - BEFORE);   /* bw_arena_ring, of what is not NULL */
     ring->books.slots = slots;
     ring->books.slot_size = slot_size;
     ring->memory = arena;

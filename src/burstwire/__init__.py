@@ -16,7 +16,7 @@ and `burstwire.sim` is a network in memory, for tests.
 
 from __future__ import annotations
 
-from burstwire import core, crypto
+from burstwire import _interpreter, core, crypto  # noqa: F401  the first one refuses what would not work
 from burstwire.aio import Channel, ChannelClosed, Connection, Endpoint, Stream, bind
 from burstwire.config import Config
 from burstwire.errors import (

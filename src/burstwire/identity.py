@@ -30,7 +30,7 @@ __all__ = ["KeyPair", "PublicKey"]
 KEY_SIZE: Final = 32
 
 _PUBLIC_PREFIX: Final = "bw1"
-_SECRET_PREFIX: Final = "bwsecret1"
+_SECRET_PREFIX: Final = "bwsecret1"  # noqa: S105  a prefix
 _BODY_LENGTH: Final = 58
 """Characters of base32 for 36 bytes; the last has two bits to spare, which must be zero."""
 

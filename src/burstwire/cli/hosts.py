@@ -49,7 +49,7 @@ def format_address(address: tuple[str, int]) -> str:
 
 def is_wildcard(host: str) -> bool:
     """Whether listening on `host` means every address of the machine."""
-    return host in ("", "0.0.0.0", "::")
+    return host in ("", "0.0.0.0", "::")  # noqa: S104  compared
 
 
 def reachable_host(host: str) -> str:
@@ -57,7 +57,7 @@ def reachable_host(host: str) -> str:
     if not is_wildcard(host):
         return host
     for family, target in _PROBES:
-        if host == "0.0.0.0" and family != socket.AF_INET:
+        if host == "0.0.0.0" and family != socket.AF_INET:  # noqa: S104  asked for
             continue
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((target, 9))

@@ -95,7 +95,7 @@ class UdpSocket:
             raise ConfigError("the socket backend 'mmsg' needs sendmmsg and recvmmsg, which this system does not have")
         host, port = address
         if host == "":
-            host = "::" if can & lib.BW_CAN_DUAL else "0.0.0.0"
+            host = "::" if can & lib.BW_CAN_DUAL else "0.0.0.0"  # noqa: S104  "" means any
         packed = pack_address(host, port)
         flags = (
             (lib.BW_OPEN_DUAL if host == "::" else 0)
