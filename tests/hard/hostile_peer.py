@@ -33,13 +33,16 @@ from burstwire.wire import varint
 from burstwire.wire.header import VERSION
 from burstwire.wire.packets import Initiate, initiate_header
 
-__all__ = ["FLOODS", "Flood", "HostilePeer", "Refused"]
+__all__ = ["FLOODS", "STRANGERS", "Flood", "HostilePeer", "Refused"]
 
 ROOM = 1350
 """Bytes of frames in a packet of a flood: as much as the Internet carries."""
 
 BATCH = 64
 """Packets that are sealed and sent together: the receiving kernel gives them to the node as one train."""
+
+FORGED_RATE = 50_000
+"""INITIATEs that are made up, per second: what a node is to withstand. Here it is about how many there are in sum."""
 
 PATIENCE = 10.0
 """Seconds to wait for the node at most."""
@@ -379,7 +382,11 @@ def _forged(peer: HostilePeer) -> Iterator[list[bytes]]:
     public = bytes(peer.connection.peer_key)
     key = mac1_key(public)
     message = os.urandom(1200 - Initiate.OVERHEAD - 32)
-    for _ in count():
+    due = time.monotonic()
+    while True:
+        due = max(due + BATCH / 2 / FORGED_RATE, time.monotonic() - 0.01)
+        while time.monotonic() < due:  # busy, as everybody here
+            pass
         batch = []
         for _ in range(BATCH // 2):
             body = initiate_header(VERSION, random.getrandbits(32) or 1, 0) + random.randbytes(32) + message
@@ -462,6 +469,9 @@ FLOODS: dict[str, Flood] = {
     "mute": _mute,
 }
 """By name; what each does is what its function says of itself."""
+
+STRANGERS = ("forged-handshakes", "handshakes")
+"""Those that need no connection."""
 
 
 def _turn(peer: HostilePeer, flood: Iterator[list[bytes]], seconds: float) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from hostile_peer import FLOODS, HostilePeer
+from hostile_peer import FLOODS, STRANGERS, HostilePeer
 from siege import MIB, Siege
 
 from burstwire import PeerClosed, PublicKey
@@ -38,7 +38,7 @@ def siege() -> Iterator[Siege]:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "flood" in metafunc.fixturenames:
-        every = [name for name in FLOODS if name != "mute"]
+        every = [name for name in FLOODS if name not in ("mute", *STRANGERS)]
         metafunc.parametrize("flood", every if metafunc.config.getoption("--hard") else SLICE)
 
 
