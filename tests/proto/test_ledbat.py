@@ -151,6 +151,43 @@ def test_no_round_trip_takes_more_than_half_of_the_window() -> None:
     assert path.segments == pytest.approx(before / 2, rel=1e-3)
 
 
+def test_a_queue_is_answered_once_and_not_again_while_it_drains() -> None:
+    path = Path(0.05)
+    path.avoid()
+    path.queue = 0.1
+    path.round(4)
+    path.round(1)
+    decided, before = path.now, path.segments
+    for i in range(20):  # acknowledgements of what was sent before the decrease
+        path.rtt.update(0.15, 0.0, decided + 0.005 * i)
+        path.cc.on_ack(decided + 0.005 * i, MTU, path.cc.window, path.rtt, False, decided - 0.001)
+    assert path.segments == before
+
+
+def test_a_loss_spares_the_window_a_decrease_for_the_queue_of_the_same_round_trip() -> None:
+    path = Path(0.05)
+    path.avoid()
+    path.queue = 0.1
+    path.round(4)
+    path.cc.on_loss(path.now, MTU, path.now - 0.01, False)
+    before = path.segments
+    path.cc.on_ack(path.now + 0.01, MTU, path.cc.window, path.rtt, False, path.now - 0.01)
+    assert path.segments == before
+
+
+@pytest.mark.parametrize("queue", [0.066, 0.1])
+def test_a_loss_and_the_delay_of_one_round_trip_take_half_together(queue: float) -> None:
+    path = Path(0.05)
+    path.avoid()
+    before = path.segments
+    path.queue = queue
+    sent = path.now
+    path.round(4)
+    path.round(1)
+    path.cc.on_loss(path.now, MTU, sent, False)
+    assert path.segments == pytest.approx(before / 2, rel=0.01)
+
+
 def test_what_the_decrease_took_does_not_come_back_as_slow_start() -> None:
     path = Path(0.05)
     path.avoid()
@@ -235,6 +272,66 @@ def test_a_loss_during_a_slowdown_halves_what_is_gone_back_to() -> None:
     assert path.cc.window == minimum_window(MTU)
 
 
+def test_a_loss_on_the_way_back_from_a_slowdown_ends_it_at_half_of_the_window() -> None:
+    path = Path()
+    path.avoid()
+    taken = path.slowdowns
+    while path.slowdowns == taken or path.cc.window < 20 * MTU:
+        path.queue = TARGET if path.cc.window > 100 * MTU and path.slowdowns == taken else 0.0
+        path.round()
+    before = path.segments
+    path.cc.on_loss(path.now, MTU, path.now - 0.01, False)
+    assert path.segments == pytest.approx(before / 2)
+    assert path.cc.window == int(path.cc.stats()["ssthresh"])
+    for _ in range(2):  # the first acknowledges what was sent before the loss was found
+        path.round()
+    assert path.segments == pytest.approx(before / 2 + path.cc.gain, abs=0.01)
+
+
+def test_a_spurious_loss_on_the_way_back_from_a_slowdown_lets_it_go_on() -> None:
+    path = Path()
+    path.avoid()
+    taken = path.slowdowns
+    while path.slowdowns == taken or path.cc.window < 20 * MTU:
+        path.queue = TARGET if path.cc.window > 100 * MTU and path.slowdowns == taken else 0.0
+        path.round()
+    before, goal = path.cc.window, path.cc.stats()["ssthresh"]
+    path.cc.on_loss(path.now, MTU, path.now - 0.01, False)
+    path.cc.on_spurious_loss(path.now)
+    assert (path.cc.window, path.cc.stats()["ssthresh"]) == (before, goal)
+    for _ in range(12):
+        path.round()
+    assert path.cc.window >= goal
+    assert path.slowdowns == taken + 1
+
+
+def frozen_for(queues: list[float]) -> float:
+    """Round trips that a slowdown stays at two packets, when these queues are met in turn."""
+    path = Path(0.05)
+    path.avoid()
+    path.queue = TARGET
+    taken = path.slowdowns
+    while path.slowdowns == taken:
+        path.round()
+    began, srtt = path.now, path.rtt.smoothed
+    waiting = list(queues)
+    while path.cc.window == minimum_window(MTU):
+        path.queue = waiting.pop(0) if waiting else path.queue
+        path.round(1)
+    return (path.now - began) / srtt
+
+
+def test_a_slowdown_waits_for_the_queue_as_long_as_it_falls() -> None:
+    alone = frozen_for([0.0])
+    falling = frozen_for([0.055, 0.045, 0.035, 0.025, 0.015, 0.0])
+    standing = frozen_for([0.058])
+    endless = frozen_for([1.0 - 0.01 * i for i in range(90)])
+    assert alone <= 3
+    assert standing <= 3
+    assert 4 <= falling <= 6
+    assert endless <= 20  # eight round trips of before the slowdown, and one of a second
+
+
 def test_persistent_congestion_leaves_two_packets() -> None:
     path = Path()
     path.avoid()
@@ -249,7 +346,8 @@ def test_a_sender_limited_by_its_application_keeps_its_window_but_still_yields()
     path.round(app_limited=True)
     assert path.cc.window == before
     path.queue = 0.1
-    path.round(app_limited=True)
+    for _ in range(2):  # a round trip until the filter holds nothing else
+        path.round(app_limited=True)
     assert path.cc.window < before
 
 
@@ -287,6 +385,24 @@ def test_alone_it_takes_the_link_and_holds_its_queue_near_the_target() -> None:
         (share,) = link.shares(25.0)
         assert share >= 0.80
         assert flow.connection.recovery.rtt.smoothed < 0.04 + TARGET + 0.03
+
+
+def test_on_a_long_path_the_overshoot_of_slow_start_does_not_cost_it_the_link() -> None:
+    with SharedLink(rate=1.5e6, delay=0.1, queue=0.2) as link:
+        link.start("ledbat")
+        link.run(5.0)
+        assert link.shares(6.0)[0] >= 0.80
+
+
+def test_flows_that_come_upon_the_queue_of_others_learn_how_long_the_path_is() -> None:
+    with SharedLink(rate=0.4e6, delay=0.02, queue=0.15) as link:
+        for _ in range(4):
+            link.start("ledbat")
+            link.run(3.0)
+        link.run(20.0)
+        bases = [peer.connection.recovery.controller.stats()["base_delay"] for peer in link.peers]
+        assert max(bases) - min(bases) < 0.004, bases
+        assert link.fairness(15.0) >= 0.85
 
 
 def test_beside_cubic_it_takes_next_to_nothing() -> None:

@@ -1,8 +1,10 @@
 """LEDBAT++ (draft-irtf-iccrg-ledbat-plus-plus): background traffic that yields to everything else.
 
 § without a name: version 01 of the draft. What it leaves to LEDBAT is RFC 6817, what both leave to the transport RFC
-9002 §7. The draft counts segments, this file bytes: a segment is one packet of the path's MTU. It computes once per
-ACK frame: rules of the form "per round trip" are applied in the share of the window that was acknowledged.
+9002 §7. The draft counts segments, this file bytes: a segment is one packet of the path's MTU.
+
+Round trips are told apart by when packets were sent: one ends with the first ACK of a packet that was sent after it
+began. So no delay counts that was caused by a window which has been reduced since.
 
 The queue is measured: a round trip, less what the peer held its acknowledgement back, above the least one known. The
 window grows by less than Reno's while the queue is below `TARGET` and shrinks in proportion beyond it, so that a queue
@@ -40,6 +42,15 @@ SLOW_START_EXIT = 3 / 4
 SLOWDOWN_RTTS = 2
 """Round trips from the end of slow start to the first slowdown, and round trips that the window is frozen (§4.4)."""
 
+MAX_FREEZE = 4
+"""Times the two round trips of §4.4 that a freeze lasts at most, while the queue still falls: see `_thaws`."""
+
+DRAINING = 0.001
+"""Seconds by which a delay must be below that of the round trip before to count as falling: timers are no finer."""
+
+DRAINED = TARGET / 16
+"""A queue below it is taken for none: what jitter and bursts leave."""
+
 SLOWDOWN_EVERY = 9
 """Times its own duration that pass after a slowdown before the next: at most a tenth of the link is lost (§4.4)."""
 
@@ -54,8 +65,10 @@ FILTER = 4
 """Samples of which the least counts as the delay of now: jitter is no queue (RFC 6817 §2.4.2, CURRENT_FILTER)."""
 
 SLOW_START_GAIN = 2.0
-AVOIDANCE_GAIN = 1.25
-"""Pacing rate over window / round trip (RFC 9002 §7.7)."""
+AVOIDANCE_GAIN = 1.05
+"""Pacing rate over window / round trip. Less than the 1.25 that RFC 9002 §7.7 suggests: where the queue is smaller than
+the target, losses alone make flows equal, and with packets in bursts they hit flows by their place in the queue
+instead of by their share."""
 
 UNPACED_RTT = 0.001
 """Round trips below the shortest timer cannot be paced with timers."""
@@ -68,7 +81,7 @@ class _Undo:
     window: float
     ssthresh: float
     initial: bool
-    next_slowdown: float
+    ramping: bool
 
 
 class Ledbat:
@@ -77,7 +90,12 @@ class Ledbat:
     __slots__ = (
         "_base",
         "_cwnd",
+        "_decreased_at",
+        "_decreased_from",
+        "_drain_base",
+        "_drain_delay",
         "_events",
+        "_frozen",
         "_frozen_until",
         "_history",
         "_initial",
@@ -87,6 +105,7 @@ class Ledbat:
         "_queue",
         "_ramping",
         "_recovery_start",
+        "_round_start",
         "_samples",
         "_slowdown_start",
         "_slowdowns",
@@ -112,7 +131,13 @@ class Ledbat:
         self._srtt = 0.0
         self._next_slowdown = inf
         self._slowdown_start = -1.0  # below 0: none is under way
+        self._frozen = False
         self._frozen_until = -inf
+        self._drain_base = inf  # the base delay when the window was frozen
+        self._drain_delay = inf  # the latest delay seen in a freeze
+        self._round_start = now
+        self._decreased_at = -inf  # the latest decrease for delay, and the window before it
+        self._decreased_from = 0.0
         self._recovery_start = -inf
         self._undo: _Undo | None = None
         self._events = 0
@@ -138,7 +163,10 @@ class Ledbat:
         self._measure(now, rtt.adjusted)
         if self._slowdown_start < 0 and now >= self._next_slowdown:
             self._begin_slowdown(now)
-        if now < self._frozen_until:
+        round_over = largest_sent_time >= self._round_start
+        if round_over:
+            self._round_start = now
+        if self._frozen and not (round_over and self._thaws(now, rtt.adjusted)):
             return
         held = app_limited or largest_sent_time <= self._recovery_start
         acked = min(acked, self.window)  # no more than one round trip's worth for one frame
@@ -149,16 +177,15 @@ class Ledbat:
                 self._set(min(self._cwnd + self.gain * acked, self._ssthresh))
             self._ramping = self._cwnd < self._ssthresh
             if self._slowdown_start >= 0 and not self._ramping:
-                self._next_slowdown = now + SLOWDOWN_EVERY * (now - self._slowdown_start)
-                self._slowdown_start = -1.0
-        else:
-            self._avoid(acked, held)
+                self._end_slowdown(now)
+        elif round_over:
+            self._avoid(now, held)
 
     def on_loss(self, now: float, lost: int, largest_sent_time: float, persistent: bool) -> None:
         """Halve the window, once for all losses of a round trip (RFC 6817 §2.4.2, RFC 9002 §7.3.2)."""
         if largest_sent_time > self._recovery_start:
-            undo = _Undo(self._cwnd, self._ssthresh, self._initial, self._next_slowdown)
-            self._reduce(now)
+            undo = _Undo(self._cwnd, self._ssthresh, self._initial, self._ramping)
+            self._reduce(now, largest_sent_time)
             self._undo = undo
         if persistent:  # RFC 9002 §7.6.2
             self._recovery_start = -inf
@@ -168,7 +195,7 @@ class Ledbat:
     def on_ecn(self, now: float, largest_sent_time: float) -> None:
         """A mark counts as a loss (RFC 9002 §7.1)."""
         if largest_sent_time > self._recovery_start:
-            self._reduce(now)
+            self._reduce(now, largest_sent_time)
             self._undo = None
 
     def on_spurious_loss(self, now: float) -> None:
@@ -180,8 +207,10 @@ class Ledbat:
         self._recovery_start = -inf
         self._undone += 1
         if self._slowdown_start < 0:
-            self._initial = self._ramping = undo.initial
-            self._next_slowdown = undo.next_slowdown
+            self._ramping = undo.ramping
+            if undo.initial:
+                self._initial = True
+                self._next_slowdown = inf
             self._set(max(undo.window, minimum_window(self._mtu)))
 
     def on_mtu(self, mtu: int) -> None:
@@ -240,14 +269,18 @@ class Ledbat:
             del samples[0]
         self._queue = min(samples) - self._base
 
-    def _avoid(self, acked: int, held: bool) -> None:
-        """§4.2 below the target: GAIN segments a round trip more; §4.3 beyond it: less in proportion, at most half."""
+    def _avoid(self, now: float, held: bool) -> None:
+        """Once a round trip. §4.2 below the target: GAIN segments more; §4.3 beyond it: less in proportion, at most
+        half. The next round trip begins after that, so a queue is answered once, not again while it drains: on a long
+        path a single overshoot would otherwise cost most of the window."""
         window = self._cwnd
         change = self.gain * self._mtu
         if self._queue > TARGET:
             change = max(change - DECREASE * window * (self._queue / TARGET - 1), -window / 2)
+        if change < 0:
+            self._decreased_at, self._decreased_from = now, window
         if change < 0 or not held:
-            self._set(max(window + change * acked / window, minimum_window(self._mtu)))
+            self._set(max(window + change, minimum_window(self._mtu)))
 
     def _leave_slow_start(self, now: float) -> None:
         """The end of the initial slow start; the initial slowdown follows two round trips later (§4.4)."""
@@ -260,23 +293,48 @@ class Ledbat:
         that share a bottleneck see each other's slowdowns and fall into step, which is how a latecomer learns what
         the path is without the queue that it came upon."""
         self._slowdowns += 1
-        self._slowdown_start = now
+        self._slowdown_start = self._round_start = now
+        self._frozen = True
         self._frozen_until = now + SLOWDOWN_RTTS * self._srtt
+        self._drain_base = self._base
+        self._drain_delay = self._base + self._queue
         self._ramping = True
         self._ssthresh = max(self._cwnd, minimum_window(self._mtu))
         self._set(minimum_window(self._mtu))
 
-    def _reduce(self, now: float) -> None:
+    def _thaws(self, now: float, delay: float) -> bool:
+        """Whether the freeze ends with this round trip. §4.4 says after two, which is to let the queue drain. Two are
+        enough for a flow that fills it alone; one of eight gives an eighth of the rate free, and 60 ms of queue take
+        five round trips. A flow that never sees the path empty keeps a base delay that is too high, and as little as
+        a millisecond then gives it several times the share of the others. So the freeze goes on while it has an
+        effect: while the delay falls and has not arrived at the base, or the base turns out to be lower yet."""
+        before, self._drain_delay = self._drain_delay, delay
+        if now < self._frozen_until:
+            return False
+        limit = self._slowdown_start + MAX_FREEZE * (self._frozen_until - self._slowdown_start)
+        standing = delay - self._base > DRAINED or self._base < self._drain_base
+        self._frozen = now < limit and standing and delay < before - DRAINING
+        return not self._frozen
+
+    def _end_slowdown(self, now: float) -> None:
+        self._next_slowdown = now + SLOWDOWN_EVERY * (now - self._slowdown_start)
+        self._slowdown_start = -1.0
+
+    def _reduce(self, now: float, largest_sent_time: float) -> None:
+        """Half the window, and the end of slow start, on the way back from a slowdown too (RFC 9002 §7.3). Was a packet
+        lost from a window that has been decreased for its delay since, half of that one: no round trip takes more."""
         self._events += 1
-        self._recovery_start = now
-        least = minimum_window(self._mtu)
-        if self._slowdown_start >= 0:  # frozen or on the way back: what is gone back to is halved
-            self._ssthresh = max(self._ssthresh * LOSS_FACTOR, least)
-            self._set(max(min(self._cwnd, self._ssthresh), least))
+        self._recovery_start = self._round_start = now
+        window = self._ssthresh if self._frozen else self._cwnd  # frozen: what was lost is of the window to go back to
+        before = self._decreased_from if largest_sent_time <= self._decreased_at else window
+        window = max(min(window, before * LOSS_FACTOR), minimum_window(self._mtu))
+        self._ssthresh = window
+        if self._frozen:
             return
+        if self._slowdown_start >= 0:
+            self._end_slowdown(now)
         initial = self._initial
-        self._set(max(self._cwnd * LOSS_FACTOR, least))
-        self._ssthresh = self._cwnd
+        self._set(window)
         self._ramping = False
         if initial:
             self._leave_slow_start(now)
