@@ -405,6 +405,13 @@ def test_flows_that_come_upon_the_queue_of_others_learn_how_long_the_path_is() -
         assert link.fairness(15.0) >= 0.85
 
 
+def test_in_avoidance_packets_leave_at_the_rate_of_the_window_and_not_in_bursts() -> None:
+    path = Path(0.05)
+    path.avoid()
+    path.round()
+    assert path.cc.pacing_rate(path.rtt) == pytest.approx(path.cc.window / path.rtt.smoothed, rel=0.001)
+
+
 def test_beside_cubic_it_takes_next_to_nothing() -> None:
     with SharedLink(rate=0.5e6, delay=0.02, queue=0.15) as link:
         link.start("ledbat")

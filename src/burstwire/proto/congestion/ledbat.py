@@ -65,10 +65,11 @@ FILTER = 4
 """Samples of which the least counts as the delay of now: jitter is no queue (RFC 6817 §2.4.2, CURRENT_FILTER)."""
 
 SLOW_START_GAIN = 2.0
-AVOIDANCE_GAIN = 1.05
-"""Pacing rate over window / round trip. Less than the 1.25 that RFC 9002 §7.7 suggests: where the queue is smaller than
-the target, losses alone make flows equal, and with packets in bursts they hit flows by their place in the queue
-instead of by their share."""
+AVOIDANCE_GAIN = 1.0
+"""Pacing rate over window / round trip; RFC 9002 §7.7 has 1.25, so that pacing never limits. A queue smaller than the
+target makes flows equal by losses alone, and then by those that hit a flow in proportion to its rate. Packets that the
+window lets go arrive when others leave the queue: what overflows is each flow's growth, as much of a small flow as of a
+large one. Paced packets arrive at any time. Eight flows, 50 ms, as much queue: Jain's index 0.93 with 1.25, 0.96 so."""
 
 UNPACED_RTT = 0.001
 """Round trips below the shortest timer cannot be paced with timers."""
