@@ -26,6 +26,7 @@ MEMORY = 24 << 20
 newcomers' connections, and the allocator's slack."""
 
 LATE = 0.050
+"""Seconds by which a timer may be late, apart from what others on the machine take."""
 
 Outcome = Callable[[str, str, str], None]
 
@@ -85,7 +86,7 @@ async def meet(scene: Scene, count: int) -> list[float]:
 def test_a_transfer_keeps_half_of_its_rate_and_a_new_peer_gets_in_while_initiates_pour(
     kind: str, scene: Scene, full: bool, outcome: Outcome
 ) -> None:
-    rate, seconds, rounds, peers = (RATE, 1.5, 3, 5) if full else (RATE / 10, 0.3, 1, 1)
+    rate, seconds, rounds, peers = (RATE, 1.5, 3, 5) if full else (RATE / 10, 0.5, 1, 1)
     calm, flooded, sent, times, multiplications = [], [], [], [], []
     before = scene.node.ask()
     for _ in range(rounds):
@@ -122,7 +123,7 @@ def test_a_transfer_keeps_half_of_its_rate_and_a_new_peer_gets_in_while_initiate
         assert max(multiplications) == 0
     if kind == "replayed":
         assert max(multiplications) <= 4 * GENUINE  # of the first copy of each
-    assert share >= (0.5 if full else 0.05)
+    assert share >= (0.5 if full else 0.02)
     assert max(times) <= (3.0 if full else 20.0)
 
 
@@ -139,38 +140,36 @@ def test_a_timer_fires_and_a_connection_lives_in_a_flood_at_line_rate(kind: str,
         "demands",
         f"7, flood at line rate for {seconds:g} s, INITIATEs {KINDS[kind]}",
         f"{sent:,.0f}/s sent, {stats['initiates_received'] / seconds:,.0f}/s looked at; a timer of 20 ms at most "
-        f"{late[1] * 1e3:.1f} ms late ({late[0] * 1e3:.1f} ms beside a flood to nobody); {len(echoes)} messages there "
-        f"and back, p50 {median(echoes) * 1e3:.1f} ms, slowest {max(echoes) * 1e3:.0f} ms; a quiet connection lives",
+        f"{late['late'] * 1e3:.1f} ms late, {late['late_own'] * 1e3:.1f} ms without waits for a processor; "
+        f"{len(echoes)} messages there and back, p50 {median(echoes) * 1e3:.1f} ms, slowest "
+        f"{max(echoes) * 1e3:.0f} ms; a quiet connection lives",
     )
     assert alive
     assert echoes
     assert stats["initiates_received"] > 1000
-    assert late[1] <= (LATE + late[0] if full else 5.0)
+    assert late["late_own"] <= (LATE if full else 5.0)
 
 
 async def _endure(
     scene: Scene, kind: str, seconds: float, config: bw.Config
-) -> tuple[list[float], bool, list[float], float, dict[str, int]]:
+) -> tuple[list[float], bool, dict[str, float], float, dict[str, int]]:
     loop = asyncio.get_running_loop()
     async with await bw.bind("127.0.0.1:0", bw.KeyPair.generate(), config=config) as endpoint:
         quiet = await endpoint.connect(scene.address, scene.public, timeout=20)
         talking = await endpoint.connect(scene.address, scene.public, timeout=20)
-        late, echoes = [], []
-        for idle in (True, False):
-            scene.flood(kind, 1e9, idle=idle)
-            before = scene.node.ask()
-            end = loop.time() + (seconds if not idle else min(seconds, 2.0))
-            while loop.time() < end:
-                started = loop.time()
-                await talking.send(b"still there?")
-                await talking.recv()
-                if not idle:
-                    echoes.append(loop.time() - started)
-                await asyncio.sleep(0.02)
-            after = scene.node.ask()
-            done = scene.flooder.ask(enough=True)
-            late.append(after["late_max"])
+        echoes = []
+        scene.flood(kind, 1e9, idle=False)
+        before = scene.node.ask()
+        end = loop.time() + seconds
+        while loop.time() < end:
+            started = loop.time()
+            await talking.send(b"still there?")
+            await talking.recv()
+            echoes.append(loop.time() - started)
+            await asyncio.sleep(0.02)
+        after = scene.node.ask()
+        done = scene.flooder.ask(enough=True)
         received = {name: after["stats"][name] - before["stats"][name] for name in ("initiates_received",)}
         await quiet.send(b"and you?")
         alive = await quiet.recv() == b"and you?"
-    return echoes, alive, late, done["sent"] / done["seconds"], received
+    return echoes, alive, after, done["sent"] / done["seconds"], received

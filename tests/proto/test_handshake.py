@@ -18,7 +18,7 @@ from burstwire.identity import PublicKey
 from burstwire.proto import negotiation
 from burstwire.proto.handshake import Initiator, Responder
 from burstwire.wire.errors import WireError
-from burstwire.wire.packets import Cookie, Initiate, Respond, Versions
+from burstwire.wire.packets import Cookie, Initiate, Respond, Versions, initiate_header
 from burstwire.wire.parameters import TransportParameters, decode, encode
 
 ADDRESS = bytes(range(24))
@@ -285,3 +285,20 @@ def test_those_without_our_public_key_and_those_without_a_cookie_under_load_cost
     assert b.stat("initiates_bad_mac1") == 1
     assert b.stat("cookies_sent") == 1
     assert not any(name.startswith("responder") for name in spent)
+
+
+def test_a_flood_of_forgeries_has_fewer_exchanges_computed_than_honest_peers_could(spent: Counter[str]) -> None:
+    b = Node(address(2), 2, Config(cookie_threshold=100))
+    key = cookie.mac1_key(bytes(b.public))
+    header = initiate_header(1, 7, 0)
+    for number in range(1000):
+        signed = header + number.to_bytes(4) + bytes(1200 - 10 - 4 - 32)
+        b.desk.receive(signed + cookie.mac(key, signed) + bytes(16), address(1) + bytes(24), number / 1000)
+    assert b.stat("initiates_received") == 1000
+    assert 5 <= spent["responder exchange"] <= 20
+    a = Node(address(1), 1)
+    link = Link(a, b)
+    link.now = 1.0
+    link.connect(a, b)
+    link.run()
+    assert agree(a.up[0], b.up[0])

@@ -37,6 +37,15 @@ def test_time_that_stands_still_or_steps_back_gives_nothing() -> None:
     assert not bucket.take(5.05)
 
 
+def test_a_fine_delays_the_next_ones_by_a_burst_at_most() -> None:
+    bucket = TokenBucket(10, 5, 0.0)
+    bucket.fine(3)
+    assert [bucket.take(0.0) for _ in range(3)] == [True, True, False]
+    bucket.fine(1000)
+    assert not bucket.take(0.55)
+    assert bucket.take(0.65)
+
+
 def test_a_rate_of_nothing_lets_nothing_through() -> None:
     assert not TokenBucket(0, 1, 0.0).take(1000.0)
 

@@ -56,6 +56,10 @@ OPENS_A_WAKEUP: Final = 64
 """INITIATEs without a proof that are opened in one wake-up, and as many with one: forged ones take 4 ms, genuine ones
 20 ms, which their rate allows only now and then."""
 
+FORGERY: Final = 10
+"""So many honest INITIATEs does a forged one count for: where forgeries come, honest peers are asked for proof sooner,
+and forgers have X25519 computed at a tenth of `Config.cookie_threshold`."""
+
 STALE_RATE: Final = 100
 """INITIATEs a second whose mac2 proves nothing and that are looked at nevertheless: with a cookie from before this side
 was started anew, or before the initiator's address changed."""
@@ -177,6 +181,8 @@ class Answers:
             responder = Responder(context.static, packet, context.config.preshared_key, context.random)
         except HandshakeError:
             context.count("initiates_invalid")
+            if not proven:
+                self._unproven_rate.fine(FORGERY - 1)
             return
         remember(self._opened, mac1, context.config.max_known_initiates)
         self._consider(responder, packet, path, now, proven=proven)

@@ -45,6 +45,10 @@ class TokenBucket:
         self._tokens -= 1
         return True
 
+    def fine(self, events: int) -> None:
+        """Count events that nobody asked for; no more than a burst of them is remembered."""
+        self._tokens = max(self._tokens - events, -self._burst)
+
 
 class AddressLimiter:
     """One `TokenBucket` for each address; the least recently seen one is forgotten beyond `capacity`."""
