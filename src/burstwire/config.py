@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from burstwire.errors import ConfigError
-
-if TYPE_CHECKING:
-    from burstwire.identity import PublicKey
+from burstwire.identity import PublicKey
 
 __all__ = [
     "AEADS",
@@ -61,6 +59,7 @@ class Config:
         application_protocol: as ALPN (RFC 7301): both sides must name the same one.
         authorize: asked with the peer's public key and `(host, port)` before a connection is accepted;
             None accepts anybody. It must return at once.
+        allow: the public keys that may connect, or None for all; `authorize` is asked about these only.
         preshared_key: 32 bytes known to all members of a closed network (Noise IKpsk2), or None.
         handshake_timeout: how long `connect` tries when it is given no `timeout`, and how long a half-open
             connection is kept.
@@ -129,6 +128,7 @@ class Config:
     aeads: tuple[str, ...] = AEADS
     application_protocol: str = ""
     authorize: Callable[[PublicKey, tuple[str, int]], bool] | None = None
+    allow: Collection[PublicKey] | None = None
     preshared_key: bytes | None = None
     handshake_timeout: float = 10.0
     idle_timeout: float = 60.0
@@ -185,6 +185,8 @@ class Config:
             raise ConfigError(f"aeads is {self.aeads!r}; name one or more of {', '.join(AEADS)}")
         if len(self.application_protocol.encode()) > 255:
             raise ConfigError("application_protocol is longer than 255 bytes (RFC 7301 §3.1)")
+        if self.allow is not None:
+            self._freeze_allowed(self.allow)
         if self.preshared_key is not None and len(self.preshared_key) != 32:
             raise ConfigError(f"preshared_key has {len(self.preshared_key)} bytes; it must have 32")
         if self.qlog_dir is not None and not isinstance(self.qlog_dir, str):
@@ -193,6 +195,16 @@ class Config:
             raise ConfigError(
                 f"keep_alive ({self.keep_alive:g} s) must be shorter than idle_timeout ({self.idle_timeout:g} s), or 0"
             )
+
+    def _freeze_allowed(self, allow: Collection[PublicKey]) -> None:
+        """A set of its own: looked up for every handshake, and not changed from outside."""
+        try:
+            wrong = next((key for key in allow if not isinstance(key, PublicKey)), None)
+        except TypeError:
+            raise ConfigError(f"allow is {allow!r}; it must be a collection of public keys, or None") from None
+        if wrong is not None:
+            raise ConfigError(f"allow has a {type(wrong).__name__} in it; every member must be a PublicKey")
+        object.__setattr__(self, "allow", frozenset(allow))
 
     def _check(self, name: str, low: float, high: float) -> None:
         value: Any = getattr(self, name)

@@ -475,7 +475,9 @@ class Endpoint:
             return Refusal.CAPACITY, "the node has as many connections with this peer as it allows"
         if self.backlog_full:
             return Refusal.CAPACITY, "the node accepts no connections at the moment"
-        authorize = self.config.authorize
+        allow, authorize = self.config.allow, self.config.authorize
+        if allow is not None and peer not in allow:
+            return Refusal.AUTHORIZATION, "this key is not allowed here"
         if authorize is not None:
             try:
                 allowed = authorize(peer, unpack_address(remote))
