@@ -134,3 +134,23 @@ def test_an_oversleep_does_not_put_off_a_keep_alive() -> None:
     assert pair.a.connection.next_timeout() is not None
     pair.a.connection.handle_timeout(max(pair.now, pair.a.connection.next_timeout() or 0))
     assert not ended(pair)
+
+
+def test_an_oversleep_is_no_part_of_a_round_trip_and_loses_nothing() -> None:
+    """Acknowledgements that waited in the socket show the path as it is."""
+    pair = Pair(Config(idle_timeout=60.0))
+    connection = pair.a.connection
+    for _ in range(4):
+        connection.send_message(b"x" * 5000)
+        pair.step()
+    connection.send_message(b"y" * 5000)
+    flying = pair.a.datagrams(pair.now)
+    assert connection.recovery.log.in_flight > 5000
+    pair.now += 500
+    connection.overslept(500.0, pair.now)
+    pair.b.deliver(flying, pair.now)
+    for _ in range(6):
+        pair.step()
+    assert connection.recovery.log.in_flight == 0
+    assert connection.recovery.rtt.smoothed < 1.0
+    assert connection.recovery.packets_lost == 0

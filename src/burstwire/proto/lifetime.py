@@ -207,7 +207,13 @@ class Lifetime:
 
     def overslept(self, late: float, now: float) -> None:
         """`late` seconds passed in which this side did not run: they were not the peer's silence."""
-        if self.state > State.FLUSHING or not self._idle:
+        if self.state > State.FLUSHING:
+            return
+        keep_alive = self._keep_alive_deadline()
+        self.recovery.overslept(late, now)
+        if keep_alive <= now:  # a NAT does not know that this side did not run
+            self.ask((f.PING,))
+        if not self._idle:
             return
         if self._idle_deadline() <= now:
             self.ask((f.PING,))  # whoever lost the connection meanwhile answers with RESET

@@ -268,6 +268,18 @@ class Recovery:
             self.pto_count = min(self.pto_count + 1, MAX_BACKOFF)
         return []
 
+    def overslept(self, late: float, now: float) -> None:
+        """`late` seconds passed in which this side did not run: they are no part of any round trip, and nobody failed
+        to acknowledge anything in them. As if everything had been sent so much later."""
+        for record in self.log.records:
+            record.time = min(now, record.time + late)
+            record.delivery = None  # that of a sampler would be spread over the gap
+        self.last_eliciting = min(now, self.last_eliciting + late)
+        self._reduced_at += late
+        self._episode_after += late
+        if self.loss_time is not None:
+            self.loss_time += late
+
     def set_mtu(self, mtu: int) -> None:
         """Full packets have another size from now on."""
         self.mtu = mtu
