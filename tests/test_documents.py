@@ -180,3 +180,25 @@ def test_every_test_that_shows_a_promise_exists() -> None:
     assert len(shown) > 30
     for path, name in shown:
         assert re.search(rf"^(async )?def {name}\(", text(path), re.M), f"{path} has no {name}"
+
+
+# --- docs/udp.md -------------------------------------------------------------------------------------------------
+
+
+def test_what_keeps_out_of_each_trap_of_udp_exists() -> None:
+    shown = text("docs/udp.md")
+    rows = re.findall(r"^\| (?!Trap)[^|]+ \| ([^|]+) \|$", shown, re.M)
+    assert len(rows) > 30
+    for row in rows:
+        tests = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        places = re.findall(r"`((?:csrc|src|benches)/[\w/.]+)`: `(\w+)`", row)
+        assert tests or places, row
+        for path, name in tests:
+            assert re.search(rf"^(async )?def {name}\(", text(path), re.M), f"{path} has no {name}"
+        for path, name in places:
+            assert re.search(rf"\b{name}\b", text(path)), f"{path} has no {name}"
+    # Each of these is one case of a test with many.
+    scenarios = [name for group in re.findall(r"\(((?:`\w+`(?:, )?)+)\)", shown) for name in re.findall(r"\w+", group)]
+    assert len(scenarios) > 5
+    for name in scenarios:
+        assert f"def {name}(" in text("tests/core/refusals.py"), name

@@ -34,9 +34,14 @@ table ip home {{
     type nat hook postrouting priority 100
     oifname "wire" meta l4proto udp masquerade to :{port}
   }}
+  chain in {{
+    type filter hook input priority 0
+    iifname "wire" meta l4proto udp drop
+  }}
 }}
 """
-"""One transaction of nft: there is no moment without a rule."""
+"""One transaction of nft: there is no moment without a rule. What comes from outside to a port without a binding is
+dropped, as by real routers: taken in, it would make an entry that later forces another port on the client."""
 
 
 @dataclass
