@@ -21,6 +21,7 @@ from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.errors import CryptoError, RemoteProtocolError, TransportError
 from burstwire.proto.connection import Connection
 from burstwire.proto.endpoint import Endpoint
+from burstwire.proto.ranges import RangeSet
 from burstwire.wire import frames as f
 from burstwire.wire.errors import TransportCode
 from burstwire.wire.header import DATA, HEADER, HEADER_SIZE, RUN_OVERHEAD, TAG
@@ -31,6 +32,8 @@ ELSEWHERE = pack_address("10.0.0.99", 99)
 STEPS = (0.0, 0.001, 0.01, 0.1, 0.4, 1.0, 3.0, 31.0)
 """Seconds."""
 MOST_OPERATIONS = 64
+HONEST_ACK = 6
+CONTROLLERS = ("cubic", "bbr", "ledbat", "fixed")
 GENERATION = 1 << GENERATION_BITS
 """Packet numbers of one key."""
 
@@ -120,6 +123,7 @@ class Hostile:
         rng = Random(4)
         self.world = World(Endpoint(KEYS[1], CONFIG, now=0.0, random=rng.randbytes))
         self.path = ATTACKER + SIDE
+        self._received = RangeSet()
         node = self._node = Node(Endpoint(KEYS[3], CONFIG, now=0.0, random=rng.randbytes), ATTACKER)
         try:
             node.endpoint.connect(SIDE, KEYS[1].public, 0.0)
@@ -135,6 +139,16 @@ class Hostile:
             self.release()
             raise
         self.target: Connection = next(c for c in self.world.side.connections if c.peer_key == KEYS[3].public)
+
+    def acknowledgement(self) -> bytes:
+        """An ACK of every packet that came, as an honest peer says it."""
+        for _, datagram in self.world.strangers:
+            if datagram[0] == DATA:
+                number = HEADER.unpack_from(datagram)[2]
+                self._received.add(number, number + 1)
+        self.world.strangers.clear()
+        ranges = [(low, high - 1) for low, high in self._received][-f.MAX_ACK_RANGES :]
+        return f.encode_ack(ranges[::-1], 0) if ranges else f.encode_ping()
 
     def release(self) -> None:
         """The end of its keys."""
@@ -192,7 +206,10 @@ def peer(data: bytes) -> None:
             elif what == 8 and op & 16:
                 world.attack(waiting)
                 waiting = []
-                _acknowledge_unsent(hostile, op >> 5)
+                if op >> 5 == HONEST_ACK:
+                    world.attack([([hostile.packet(hostile.acknowledgement())], hostile.path)])
+                else:
+                    _acknowledge_unsent(hostile, op >> 5)
             elif what == 8:
                 to_next = GENERATION - hostile.counter % GENERATION
                 hostile.counter += (1, 2, 64, 513, GENERATION, to_next, 3, 5)[op >> 5]
@@ -221,7 +238,7 @@ def peer(data: bytes) -> None:
 def _acknowledge_unsent(hostile: Hostile, which: int) -> None:
     """An ACK of a number that was skipped, or is still to come: if it opens, it must end the connection."""
     target = hostile.target
-    number = target.next_counter + (0, 1, 2, 64, 1 << 20, 1 << 40, 0, 0)[which]
+    number = target.next_counter + (0, 1, 2, 64, 1 << 20, 1 << 40, HONEST_ACK, 0)[which]
     if which == 7 and target.recovery.log.skipped:
         number = target.recovery.log.skipped[-1]
     counter = hostile.counter
@@ -284,7 +301,8 @@ def _application(world: World, connection: Connection, action: int) -> None:
                         one.write(memoryview(bytes(300)))
                         one.finish()
             case _:
-                world.side.endpoint.connections.get(connection.local_cid)
+                name = connection.recovery.controller_name
+                connection.set_congestion(CONTROLLERS[(CONTROLLERS.index(name) + 1) % len(CONTROLLERS)], now)
 
 
 def peer_seeds() -> list[bytes]:
@@ -299,6 +317,11 @@ def peer_seeds() -> list[bytes]:
     seeds += [packet(payload) + messages for payload in recorded.payloads(300)[:24]]
     acked = packet(f.encode_ack([(0, 4)], 0))
     run = b"\x77\x04\x00\x00\x40\xff"
+    honest = bytes([0x18 | HONEST_ACK << 5])
+    controller = b"\x3e"
+    for changes in range(len(CONTROLLERS)):  # an honest receiver of bulk data, with each controller, and silence in it
+        bulk = (write + b"\xbd" + honest + b"\x1b") * 9 + b"\x4b" + (write + honest) * 4
+        seeds.append(packet(f.encode_stream(4, 0, b"ask") + f.encode_max_data(1 << 20)) + controller * changes + bulk)
     seeds += [bytes([0x18 | which << 5]) + read + b"\x4b" for which in range(8)]  # ACKs of what was never sent
     seeds += [
         run + b"\x0b" + read + b"\x5d\x3b",

@@ -80,6 +80,8 @@ def _written(frame: f.Frame) -> bytes:
         return f.encode_close(code, reason, culprit, by_application)
     if kind in (f.PATH_CHALLENGE, f.PATH_RESPONSE):
         return bytes([kind]) + fields[0]
+    if kind == f.ACK_FREQUENCY:
+        return f.encode_ack_frequency(*fields)
     if kind >= 0x40:
         return varint.encode(kind) + varint.encode(len(fields[0])) + fields[0]
     return varint.encode(kind) + b"".join(map(varint.encode, fields))
@@ -117,6 +119,7 @@ FRAMES = [
     f.encode_datagram(b"one"),
     f.encode_datagram(b"two", True),
     f.encode_observed_address(bytes(24)),
+    f.encode_ack_frequency(1, 10, 25_000, 3),
     b"\x40\x99\x03abc",
 ]
 
