@@ -46,6 +46,25 @@ def test_a_full_channel_makes_its_producers_wait_in_turn(run: Run) -> None:
     run(main)
 
 
+def test_what_is_removed_makes_room_for_those_who_wait_to_put_and_keeps_the_order(run: Run) -> None:
+    async def main() -> None:
+        channel: Channel[int] = Channel(4)
+        await channel.put_many(range(4))
+        waiting = asyncio.create_task(channel.put_many((10, 12)))
+        await turns()
+        assert channel._remove(lambda item: item % 2 == 0) == 2
+        assert channel._remove(lambda item: item > 100) == 0
+        assert await waiting == 2
+        assert await channel.get_many() == [1, 3, 10, 12]
+        await channel.put(5)
+        draining = asyncio.create_task(channel.drain())
+        await turns()
+        assert channel._remove(lambda item: True) == 1
+        await draining
+
+    run(main)
+
+
 def test_put_nowait_does_not_overtake_a_producer_that_waits(run: Run) -> None:
     async def main() -> None:
         channel: Channel[int] = Channel(1)
