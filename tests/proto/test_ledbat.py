@@ -339,6 +339,21 @@ def test_persistent_congestion_leaves_two_packets() -> None:
     assert path.cc.window == minimum_window(MTU)
 
 
+def test_after_persistent_congestion_it_is_back_at_half_of_its_window_within_twenty_round_trips() -> None:
+    path = Path(0.05)
+    path.avoid()
+    before = path.segments
+    while not path.slowdowns:
+        path.round()
+    path.now += 60.0  # the next slowdown was due meanwhile
+    for _ in range(2):  # what was lost is found in two steps
+        path.cc.on_loss(path.now, MTU, path.now - 60.0 + 0.01, True)
+        path.now += 0.01
+    for _ in range(20):
+        path.round()
+    assert path.segments >= 0.45 * before
+
+
 def test_a_sender_limited_by_its_application_keeps_its_window_but_still_yields() -> None:
     path = Path()
     path.avoid()

@@ -186,10 +186,10 @@ class Ledbat:
         """Halve the window, once for all losses of a round trip (RFC 6817 §2.4.2, RFC 9002 §7.3.2)."""
         if largest_sent_time > self._recovery_start:
             undo = _Undo(self._cwnd, self._ssthresh, self._initial, self._ramping)
-            self._reduce(now, largest_sent_time)
+            self._reduce(now, largest_sent_time, persistent)
             self._undo = undo
-        if persistent:  # RFC 9002 §7.6.2
-            self._recovery_start = -inf
+        if persistent:  # RFC 9002 §7.6.2; but what else is found lost of before belongs to the same congestion
+            self._recovery_start = self._round_start = now
             self._ramping = True
             self._set(minimum_window(self._mtu))
 
@@ -299,8 +299,9 @@ class Ledbat:
         self._frozen_until = now + SLOWDOWN_RTTS * self._srtt
         self._drain_base = self._base
         self._drain_delay = self._base + self._queue
+        if not self._ramping:  # else it is on its way to a window already
+            self._ssthresh = max(self._cwnd, minimum_window(self._mtu))
         self._ramping = True
-        self._ssthresh = max(self._cwnd, minimum_window(self._mtu))
         self._set(minimum_window(self._mtu))
 
     def _thaws(self, now: float, delay: float) -> bool:
@@ -321,16 +322,18 @@ class Ledbat:
         self._next_slowdown = now + SLOWDOWN_EVERY * (now - self._slowdown_start)
         self._slowdown_start = -1.0
 
-    def _reduce(self, now: float, largest_sent_time: float) -> None:
+    def _reduce(self, now: float, largest_sent_time: float, persistent: bool = False) -> None:
         """Half the window, and the end of slow start, on the way back from a slowdown too (RFC 9002 §7.3). Was a packet
         lost from a window that has been decreased for its delay since, half of that one: no round trip takes more."""
         self._events += 1
         self._recovery_start = self._round_start = now
-        window = self._ssthresh if self._frozen else self._cwnd  # frozen: what was lost is of the window to go back to
+        # Lost while frozen, or in an outage during a slowdown: that tells of the window to go back to, not of this one.
+        going_back = self._frozen or (persistent and self._slowdown_start >= 0)
+        window = self._ssthresh if going_back else self._cwnd
         before = self._decreased_from if largest_sent_time <= self._decreased_at else window
         window = max(min(window, before * LOSS_FACTOR), minimum_window(self._mtu))
         self._ssthresh = window
-        if self._frozen:
+        if going_back:
             return
         if self._slowdown_start >= 0:
             self._end_slowdown(now)
