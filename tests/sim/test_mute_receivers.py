@@ -168,3 +168,48 @@ def test_small_messages_are_not_watched() -> None:
             server.send_messages([bytes(1000)])
             sim.pass_time(1)
         assert client.connection.watch is None
+
+
+def test_a_sender_that_backed_off_goes_on_as_soon_as_it_hears_its_peer() -> None:
+    """The next probe is seconds away; a word from the receiver, which acknowledges nothing, shows that the path is."""
+    with Simulation(1, LINK) as sim:
+        server, client = ready(sim)
+        flow = server.open().send(4_000_000)
+        sim.pass_time(0.5)
+        sim.network.outage(1000, server.host.address)
+        sim.pass_time(1.5 * RTT)  # what is under way arrives, and its acknowledgements
+        sim.network.outage(1000, client.host.address)
+        recovery = server.connection.recovery
+        sim.run(lambda: recovery.pto_count == 6)
+        sim.pass_time(0.1)  # in which that probe is lost, too
+        sim.network.heal()
+        due = recovery.deadline()
+        assert due is not None
+        assert due > sim.clock.now + 3
+        before = client.flow(flow).received
+        client.send_datagram(b"anybody there?")
+        wait = sim.run(lambda: client.flow(flow).received > before, within=10)
+        print(f"the next byte came {wait / RTT:.1f} RTT after the receiver spoke")
+        assert wait <= 3 * RTT
+        sim.run(lambda: arrived(client, flow), within=30)
+
+
+def test_a_peer_that_is_heard_but_hears_nothing_does_not_defeat_the_back_off() -> None:
+    """Only the way to the peer is gone: its datagrams come all the time."""
+    with Simulation(1, LINK) as sim:
+        server, client = ready(sim)
+        server.open().send(4_000_000)
+        sim.pass_time(0.5)
+        sim.network.outage(1000, server.host.address)
+        before = server.connection.outbound.packets
+        for _ in range(400):
+            client.send_datagram(b"hello?")
+            sim.pass_time(0.05)
+        packets = server.connection.outbound.packets - before
+        acks = 400
+        print(f"{packets} packets in 20 s, {acks} of them at least acknowledge datagrams")
+        assert server.connection.stats()["pto_expired"] <= 10
+        assert packets < acks + 400
+        sim.network.heal()
+        server.connection.abort(sim.clock.now)
+        server.host.poke()

@@ -48,6 +48,11 @@ __all__ = ["CLOSE_PTOS", "Lifetime", "State"]
 CLOSE_PTOS = 3
 """PTOs that closing and draining last (RFC 9000 §10.2)."""
 
+BACK_AFTER_PTOS = 3
+"""PTOs of silence after which a peer that is heard again is told at once what may be missing. A back-off thus ends with
+the outage, not with its own time. The peer's packets are as rare as its own back-off then, so one that hears nothing of
+what it is sent, and says so, gets no more than it sends."""
+
 REASON_LIMIT = 512
 """Bytes of a close reason: it must fit one packet with everything else."""
 
@@ -187,6 +192,8 @@ class Lifetime:
 
     def heard(self, path: bytes, is_newest: bool, size: int, now: float) -> None:
         """A genuine packet arrived."""
+        if self.recovery.pto_count > 1 and now - self._last_heard > BACK_AFTER_PTOS * self.recovery.pto():
+            self._is_back(now)
         self._last_heard = self._idle_from = now
         if path != self.path:
             self.paths.seen(path, is_newest, size, now)
@@ -336,6 +343,12 @@ class Lifetime:
             self._close_resend = now + self.recovery.pto()
 
     # inside
+
+    def _is_back(self, now: float) -> None:
+        """The peer is heard after an outage: the probes that wait for their back-off go now."""
+        if self.recovery.probe_now(now):
+            self.outbound.prepare_probe(now)
+            self.wake()
 
     def _idle_timeout(self) -> float:
         ours = self.config.idle_timeout

@@ -280,6 +280,17 @@ class Recovery:
         if self.loss_time is not None:
             self.loss_time += late
 
+    def probe_now(self, now: float) -> bool:
+        """The peer is there again: `probes` may go before the back-off ends; returns whether they may.
+
+        RFC 9002 §6.2 has only the timer send probes, and only an ACK end the back-off. The back-off stays here, too,
+        and so does its time if a probe left within the latest PTO: that one may arrive.
+        """
+        if self.log.in_flight and now - self.last_eliciting > self.pto():
+            self.probes = PROBES
+            return True
+        return False
+
     def set_mtu(self, mtu: int) -> None:
         """Full packets have another size from now on."""
         self.mtu = mtu
