@@ -17,6 +17,7 @@ from udp import Node, datagrams
 
 from burstwire.core import ANY_LOCAL, BufferRing, RunTable, TrainTable, UdpSocket, capabilities, pack_address
 from burstwire.errors import AddressError, ConfigError
+from burstwire.proto.outbox import most_packets
 
 HAS_MMSG = bool(capabilities()["mmsg"])
 HAS_DUAL = bool(capabilities()["dual_stack"])
@@ -129,6 +130,20 @@ def test_segments_that_come_one_by_one_still_form_runs(pair: tuple[Node, Node, b
     assert first[6] == 52
     assert len(b.runs.held) == 1
     b.runs.release(b.into)
+
+
+@pytest.mark.parametrize("size", [1200, 1424, 9352, 32_734])
+def test_the_longest_trains_that_are_ever_made_are_not_cut_by_the_kernel(
+    pair: tuple[Node, Node, bytes], size: int
+) -> None:
+    """With headers they are as long as loopback takes in one piece; longer ones would come datagram by datagram."""
+    a, b, to = pair
+    longest = datagrams(most_packets(size), size)
+    a.queue(longest, to)
+    a.flush()
+    assert [one.data for one in b.receive(len(longest))] == longest
+    if a.socket.gso and b.socket.gro:
+        assert b.socket.stats()["trains_received"] == 1
 
 
 def test_more_than_64_segments_and_more_bytes_than_a_packet_holds_are_cut(

@@ -411,6 +411,16 @@ ALL = [
     ),
     (f.encode_confirm(), {"frame_type": "handshake_done"}),
     (f.encode_datagram(b"abc"), {"frame_type": "datagram", "length": 3}),
+    (
+        f.encode_ack_frequency(3, 31, 12_500, 0),
+        {
+            "frame_type": "ack_frequency",
+            "sequence_number": 3,
+            "ack_eliciting_threshold": 31,
+            "request_max_ack_delay": 12.5,
+            "reordering_threshold": 0,
+        },
+    ),
     (f.encode_observed_address(bytes(24)), {"frame_type": "unknown", "frame_type_value": 0x40}),
 ]
 

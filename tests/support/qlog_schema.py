@@ -133,6 +133,12 @@ FRAMES = {
     "handshake_done": {},
     "unknown": {"frame_type_value": UINT64, "?raw": RAW},
     "datagram": {"?length": UINT64, "?raw": RAW},  # of draft-ietf-quic-qlog-quic-events-06
+    "ack_frequency": {  # the words of draft-ietf-quic-ack-frequency-09; no draft of qlog has it
+        "sequence_number": UINT64,
+        "ack_eliciting_threshold": UINT64,
+        "request_max_ack_delay": number,
+        "reordering_threshold": UINT64,
+    },
 }
 _FRAMES = {name: _frame(name, fields) for name, fields in FRAMES.items()}
 

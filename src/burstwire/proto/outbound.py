@@ -14,7 +14,7 @@ from burstwire.crypto.keys import GENERATION_BITS
 from burstwire.proto import control
 from burstwire.proto.control import Item
 from burstwire.proto.mtu import PAIR, PROBE
-from burstwire.proto.outbox import MAX_SEGMENTS, MAX_TRAIN, Outbox
+from burstwire.proto.outbox import Outbox, most_packets
 from burstwire.proto.recovery import SHORT_PATH
 from burstwire.proto.sent import SentRecord
 from burstwire.wire import frames as f
@@ -253,7 +253,7 @@ class Outbound:
             if alone:
                 room = outbox.flight_room(path, mtu, mark)
             else:
-                quantum = min(recovery.controller.window // TURNS_IN_WINDOW // mtu or 1, MAX_SEGMENTS, MAX_TRAIN // mtu)
+                quantum = min(recovery.controller.window // TURNS_IN_WINDOW // mtu or 1, most_packets(mtu))
                 room = min(outbox.run_room(path, mtu, mark), max(1, quantum - half.turn))
             if room <= 0:
                 return allowed, True

@@ -8,7 +8,7 @@ one call sends.
 Invariants:
 
 * A train holds packets of one path and one ECN mark; all but the last have the same size, so that it is one
-  GSO send. It has at most 64 packets and at most 65,507 bytes (the limit of IPv4, so that one rule serves both).
+  GSO send. It has at most 64 packets and, unless it is a lone packet, at most `MAX_TRAIN` bytes.
 * A run starts where its train's packets are multiples of its packet size, so that the ring's views are reused.
 * Slots are leased one by one and come back together, when the whole flight was sent or refused.
 """
@@ -27,19 +27,29 @@ if TYPE_CHECKING:
     from burstwire.proto.offload import Offload
     from burstwire.proto.tracing import Tracer
 
-__all__ = ["MAX_SEGMENTS", "Outbox"]
+__all__ = ["MAX_SEGMENTS", "MAX_TRAIN", "Outbox", "most_packets"]
 
 MAX_SEGMENTS = 64
 """Packets of a train: what the kernel takes in one GSO send (UDP_MAX_SEGMENTS before Linux 6.9)."""
 
-MAX_TRAIN = 65507
-"""Bytes of a train: a GSO send must fit an IPv4 datagram as a whole, though it leaves in segments."""
+GSO_SIZE = 65536
+"""What a device takes in one piece is smaller than this, with all headers (Linux: gso_max_size, by default)."""
+
+MAX_TRAIN = GSO_SIZE - 1 - 18 - 40 - 8
+"""Bytes of a train of several packets: without the headers of Ethernet with a VLAN tag, IPv6 and UDP. Linux cuts a
+longer one into its packets before it is at the device, on loopback and veth, too: all of them come one by one then, and
+each costs as much as a whole train."""
 
 PROTECTS = 256
 """Runs and lone packets that one C call seals; what a flight has beyond is sealed one by one."""
 
 SHARE_BELOW = 48 * 1024
 """A train may start in a slot that holds less than this already; beyond it a fresh slot beats short trains."""
+
+
+def most_packets(size: int) -> int:
+    """Packets of `size` bytes of which a train can consist."""
+    return min(MAX_SEGMENTS, MAX_TRAIN // size) or 1
 
 
 class Outbox:
@@ -77,7 +87,7 @@ class Outbox:
         self._ecn = 0
         self._start = 0
         self._end = 0
-        """Where the open train must end at the latest: a train has at most `MAX_TRAIN` bytes, and one slot."""
+        """Where the open train must end at the latest: at `MAX_TRAIN` bytes, or with its slot."""
         self._segment = 0
         self._packets = 0
         """Packets in the open train; 0 when there is none."""
@@ -126,7 +136,7 @@ class Outbox:
         """Packets of `size` bytes that the next train for this path may take, 0 when the flight is full."""
         if self._joins(path, size, ecn) and size == self._segment and self._fills.count < self._fill_capacity:
             return min(MAX_SEGMENTS - self._packets, (self._end - self._used) // size)
-        return min(MAX_SEGMENTS, MAX_TRAIN // size) if self.bulk_room else 0
+        return most_packets(size) if self.bulk_room else 0
 
     def flight_room(self, path: bytes, size: int, ecn: int) -> int:
         """Packets of `size` bytes that this flight may still take for this path, in any number of trains."""
@@ -135,7 +145,7 @@ class Outbox:
             joined = min(MAX_SEGMENTS - self._packets, (self._end - self._used) // size)
         rows = min(self._capacity - self.trains.count - 2, self._fill_capacity - self._fills.count - 1)
         trains = min(self._bulk_limit - len(self._leased), rows)
-        return joined + max(0, trains) * min(MAX_SEGMENTS, MAX_TRAIN // size)
+        return joined + max(0, trains) * most_packets(size)
 
     def run(
         self,
@@ -164,7 +174,7 @@ class Outbox:
             self._ciphers.append(aead)
         address, mask = source.address, source.mask
         fill = self._fills.append
-        full = min(MAX_SEGMENTS, MAX_TRAIN // size)
+        full = most_packets(size)
         joins = self._joins(path, size, ecn) and size == self._segment
         while count:
             if not joins:

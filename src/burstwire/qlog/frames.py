@@ -1,7 +1,8 @@
 """Frames in qlog's words (draft-ietf-quic-qlog-quic-events-04 §8.13), without what they carry for applications.
 
 CONFIRM has the number and the meaning of HANDSHAKE_DONE and its name here. DATAGRAM has none in that draft; it gets the
-one that later drafts give it. PADDING leaves nothing.
+one that later drafts give it. ACK_FREQUENCY has none in any; it and its fields are called as in its own draft
+(draft-ietf-quic-ack-frequency-09 §4). PADDING leaves nothing.
 """
 
 from __future__ import annotations
@@ -60,6 +61,15 @@ def _frame(frame: f.Frame, ack_delay_exponent: int) -> Data:
     if kind in _PLAIN:
         name, fields, fixed = _PLAIN[kind]
         return {"frame_type": name, **fixed, **dict(zip(fields, frame[1:], strict=False))}
+    if kind == f.ACK_FREQUENCY:
+        _, number, packets, delay, reordering = frame
+        return {
+            "frame_type": "ack_frequency",
+            "sequence_number": number,
+            "ack_eliciting_threshold": packets,
+            "request_max_ack_delay": round(delay / 1000, MILLISECOND_DIGITS),
+            "reordering_threshold": reordering,
+        }
     if kind == f.DATAGRAM:
         return {"frame_type": "datagram", "length": len(frame[1])}
     return {"frame_type": "unknown", "frame_type_value": kind}
