@@ -270,6 +270,19 @@ def test_a_span_never_outgrows_the_table_of_runs() -> None:
     assert read(wire.receiver.connection, 4) == content(4, len(packets) * CHUNK)
 
 
+@pytest.mark.parametrize("before", [15, 16, 17, 32, 63])
+def test_a_shorter_last_packet_behind_such_as_are_no_bulk_data_is_read_with_its_own_length(before: int) -> None:
+    """Those are read a few at a time; the last one may be left alone then. Its stream frame fills it to its end."""
+    wire = Wire()
+    wire.receiver.wake([[wire.packet(0, f.encode_ping())]])
+    packets = [wire.packet(1 + n, f.encode_ping(), SIZE) for n in range(before)]
+    packets.append(wire.packet(1 + before, f.encode_stream(4, 0, b"the last words")))
+    assert len(packets[-1]) < SIZE
+    wire.receiver.wake([packets])
+    assert wire.receiver.connection.listening
+    assert read(wire.receiver.connection, 4) == b"the last words"
+
+
 def test_packets_of_another_size_begin_a_span_of_their_own() -> None:
     wire = Wire()
     packets = bulk(wire, 0, 4, 0, 20)

@@ -504,7 +504,8 @@ def _pieces(span: Span) -> Iterator[tuple[Span, int]]:
         for at in range(0, count, PIECE):
             n = min(PIECE, count - at)
             tail = last if at + n == count else size
-            yield [(counter + at, cid, slot, start + at * size, size, tail, n, kind, ecn, path)], n
+            # A lone packet is as long as itself, not as those before it were.
+            yield [(counter + at, cid, slot, start + at * size, size if n > 1 else tail, tail, n, kind, ecn, path)], n
 
 
 def _each(span: Span, mask: int) -> Iterator[tuple[int, int, int]]:
