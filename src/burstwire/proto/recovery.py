@@ -15,7 +15,7 @@ from burstwire.proto.pacing import Pacer
 from burstwire.proto.rtt import Rtt
 from burstwire.proto.sent import KEEP_LOST, SentLog, SentRecord
 
-__all__ = ["Acked", "Recovery"]
+__all__ = ["Acked", "Lost", "Recovery"]
 
 PACKET_THRESHOLD = 3
 """Packets that must arrive of those sent later before one is lost (RFC 9002 §6.1.1), unless reordering was seen."""
