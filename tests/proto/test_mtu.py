@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable
 
 import pytest
 from pair import Pair
+from support.sized import transfer, wide
 
 from burstwire.config import Config
 from burstwire.core.address import pack_address
@@ -21,7 +21,7 @@ from burstwire.proto.mtu import (
     MtuDiscovery,
 )
 from burstwire.proto.sent import SentRecord
-from burstwire.sim import Flow, Link, Peer, Simulation, seeds
+from burstwire.sim import Link, Simulation, seeds
 
 WIDE = 1 << 30
 
@@ -216,75 +216,7 @@ def test_a_path_that_becomes_narrow_in_mid_transfer_costs_time_and_no_byte() -> 
     assert pair.a.connection.stats()["mtu"] == 1200
 
 
-# whole connections in virtual time: statement 11 of what users ask for
-
-
-def transfer(sim: Simulation, left: Peer, right: Peer, size: int, within: float = 100_000) -> int:
-    """Sends bytes from left to right; returns the least packet size on the way."""
-    flow: Flow = left.open().send(size)
-    least = left.connection.mtu
-
-    def done() -> bool:
-        nonlocal least
-        least = min(least, left.connection.mtu)
-        return flow.stream is not None and flow.stream.id in right.flows and right.flow(flow).at_end
-
-    sim.run(done, within)
-    return least
-
-
-def wide(sim: Simulation, mtu: int, config: Config | None = None, **options: int) -> tuple[Peer, Peer]:
-    """Two connected hosts that have found out what their path carries."""
-    left, right = (sim.host(f"10.0.0.{n}", config=config, **options) for n in (1, 2))
-    ends = sim.connect(left, right)
-    for _ in range(30):
-        transfer(sim, *ends, 1_000_000)
-        if ends[0].connection.mtu == mtu:
-            return ends
-    raise AssertionError(f"packets have {ends[0].connection.mtu} bytes")
-
-
-def told(record_property: Callable[[str, object], None], figure: str) -> None:
-    print(figure)
-    record_property("figure", figure)
-
-
-@pytest.mark.parametrize(("mtu", "amount"), [(8972, 100_000_000), (1472, 5_000_000)])
-def test_random_loss_of_15_percent_never_lowers_the_packet_size(
-    mtu: int, amount: int, record_property: Callable[[str, object], None]
-) -> None:
-    with Simulation(mtu, Link(delay=0.01, mtu=mtu)) as sim:
-        left, right = wide(sim, mtu)
-        sim.network.set_link(Link(delay=0.01, mtu=mtu, loss=0.15))
-        before = left.connection.recovery.packets_lost
-        least = transfer(sim, left, right, amount)
-        lost = left.connection.recovery.packets_lost - before
-        told(record_property, f"{amount / 1e6:.0f} MB with 15 % loss: {lost:,} packets lost, never below {least} bytes")
-        assert least == mtu
-        assert lost > 0.1 * amount / mtu
-
-
-@pytest.mark.parametrize("seed", seeds(2))
-@pytest.mark.parametrize("loss", [0.0, 0.02])
-@pytest.mark.parametrize(("before", "after"), [(8972, 1472), (1472, 1200)])
-def test_a_black_hole_is_left_within_three_ptos(
-    before: int, after: int, loss: float, seed: int, record_property: Callable[[str, object], None]
-) -> None:
-    with Simulation(seed, Link(delay=0.02, mtu=before, rate=3e6)) as sim:
-        left, right = wide(sim, before)
-        flow = left.open().send(3_000_000)
-        sim.pass_time(0.4)
-        assert not right.flow(flow).at_end
-        recovery = left.connection.recovery
-        pto = recovery.pto()
-        sim.network.set_link(Link(delay=0.02, mtu=after, rate=3e6, loss=loss), source=left.host.address)
-        waited = sim.run(lambda: left.connection.mtu == 1200)
-        told(
-            record_property, f"{before} → {after} bytes, {loss:.0%} lost: {waited * 1e3:.0f} ms, {waited / pto:.1f} PTO"
-        )
-        # What was under way at that moment still arrives and is acknowledged: a round trip, and the queue.
-        assert waited < 3 * pto + recovery.rtt.smoothed + 0.02 + (4 * pto if loss else 0)
-        sim.run(lambda: right.flow(flow).at_end)
+# whole connections in virtual time; with loss and black holes: tests/hard/test_statement_mtu.py
 
 
 @pytest.mark.parametrize("seed", seeds(3))

@@ -55,6 +55,8 @@ def exact_report(outcomes: list[Exact]) -> None:
             f"  longest stall on {len(healed):,} paths that healed, in probe timeouts (at most {STALL_RTOS}), "
             f"median / 90 % / 99 % / most: {quantiles(healed)}"
         )
+        plain = [outcome.plain for outcome in good if outcome.stall >= 0]
+        print(f"  the same in probe timeouts without back-off: {quantiles(plain)}")
 
 
 def main(arguments: list[str] | None = None) -> int:

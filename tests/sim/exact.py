@@ -30,12 +30,14 @@ the wait began or when it ended, for the queue that its own packets make lengthe
 @dataclass(frozen=True)
 class Exact:
     """What happened in one run: bytes, virtual seconds, the longest stall on the healed path in probe timeouts (-inf:
-    it was never waited for), replayed datagrams; `error` is empty when all is as it must be."""
+    it was never waited for) with and without their back-off, replayed datagrams; `error` is empty when all is as it
+    must be."""
 
     seed: int
     size: int
     seconds: float = inf
     stall: float = -inf
+    plain: float = -inf
     replayed: int = 0
     error: str = ""
 
@@ -67,12 +69,12 @@ class Replay:
 
 
 class Healing(Peer):
-    """Keeps the times of new bytes, each with the sender's probe timeout."""
+    """Keeps the times of new bytes, each with the sender's probe timeout as backed off, and without back-off."""
 
     def __init__(self, host: SimHost, connection: object) -> None:
         super().__init__(host, connection)  # type: ignore[arg-type]
-        self.arrivals: list[tuple[float, float]] = []
-        self.timeout: Callable[[], float] = lambda: 0.0
+        self.arrivals: list[tuple[float, float, float]] = []
+        self.timeouts: Callable[[], tuple[float, float]] = lambda: (0.0, 0.0)
 
     def stream_readable(self, stream: object) -> None:
         before = sum(flow.received + flow.at_end for flow in self.flows.values())
@@ -81,7 +83,7 @@ class Healing(Peer):
             self.note()
 
     def note(self) -> None:
-        self.arrivals.append((self.host.clock.now, self.timeout()))
+        self.arrivals.append((self.host.clock.now, *self.timeouts()))
 
 
 def exact(seed: int, largest: int = LARGEST) -> Exact:
@@ -116,18 +118,22 @@ def exact(seed: int, largest: int = LARGEST) -> Exact:
             flow = near.open().send(size)
             start = sim.clock.now
             sim.clock.run(start + heals, lambda: bool(done and done[0].at_end))
-            stall = -inf
+            stall = plain = -inf
             if not (done and done[0].at_end):
                 sim.network.outage(cut)
                 sim.pass_time(cut)
                 sim.network.set_link(healed)
                 recovery = near.connection.recovery
-                far.timeout = lambda: recovery.pto() * (1 << recovery.pto_count) + 2 * link.grain
+                far.timeouts = lambda: (
+                    recovery.pto() * (1 << recovery.pto_count) + 2 * link.grain,
+                    recovery.pto() + 2 * link.grain,
+                )
                 far.arrivals = []
                 far.note()
                 sim.run(lambda: done and done[0].at_end, within=60 + 30 * size / rate)
-                gaps = ((b - a) / max(rto_a, rto_b) for (a, rto_a), (b, rto_b) in pairwise(far.arrivals))
-                stall = max(gaps, default=-inf)
+                for (a, *before), (b, *after) in pairwise(far.arrivals):
+                    stall = max(stall, (b - a) / max(before[0], after[0]))
+                    plain = max(plain, (b - a) / max(before[1], after[1]))
             seconds = sim.clock.now - start
             assert done[0].received == size == flow.sent
     except Exception as error:
@@ -136,4 +142,4 @@ def exact(seed: int, largest: int = LARGEST) -> Exact:
         for host in simulation.hosts:
             host.ring.close()
     error = f"stalled for {stall:.1f} probe timeouts after the path had healed" if stall > STALL_RTOS else ""
-    return Exact(seed, size, seconds, stall, replay.count, error)
+    return Exact(seed, size, seconds, stall, plain, replay.count, error)
