@@ -100,6 +100,9 @@ class Config:
         costly_share: the part of the node's time that peers get together whose packets cost far more than their bytes,
             while others move bulk data beside them; beside small traffic only, they get the rest. Their packets are
             dropped beyond (`packets_limited`). A peer that is alone has no limit. 1 switches it off.
+        handshake_share: the part of the node's time that handshakes of peers who dial it get together while others move
+            bulk data. Beyond, INITIATEs are dropped (`initiates_postponed`), first those of whoever does not repeat
+            them as an initiator does, and who dials comes in with his second or third. 1 switches it off.
         cookie_threshold: handshakes a second from which on a peer must first prove its address (COOKIE). Each that is
             answered takes about 0.3 ms, so strangers get at most a third of one processor by default, and honest
             peers come as fast as one of them can dial.
@@ -155,6 +158,7 @@ class Config:
     key_update_bytes: int = 64 * GIB
     key_update_interval: float = 600.0
     costly_share: float = 0.25
+    handshake_share: float = 0.25
     cookie_threshold: int = 1000
     receive_slots: int = 16
     send_slots: int = 16
@@ -262,6 +266,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("key_update_bytes", 0, 1 << 60),
     ("key_update_interval", 0, 30 * 86400),
     ("costly_share", 0.01, 1),
+    ("handshake_share", 0.01, 1),
     ("cookie_threshold", 0, 1 << 30),
     ("receive_slots", 1, 4096),
     ("send_slots", 1, 4096),

@@ -472,6 +472,48 @@ def test_a_proven_address_has_a_rate_too() -> None:
     assert len(a.up) == len(b.up) == 30
 
 
+def test_under_strain_who_repeats_itself_gets_in_with_a_proof_and_others_are_not_looked_at() -> None:
+    link, a, b = pair()
+    b.desk.strained(1)
+    link.connect(a, b)
+    link.run(stop=lambda: bool(a.up))
+    assert b.stat("initiates_postponed") == 1
+    assert b.stat("cookies_sent") == 1
+    assert b.stat("responds_sent") == 1
+    assert link.now < 0.5  # its second INITIATE came after 0.3 s, give or take a fifth
+    b.desk.spent_work()
+    for number in range(100):  # made up, each for itself
+        b.desk.receive(bytes((INITIATE, *bytes(1183), number)) + bytes(16), C + ANY, link.now)
+    assert b.stat("initiates_postponed") == 101
+    assert b.stat("initiates_bad_mac1") == 0
+    assert b.desk.spent_work() == 100
+
+
+def test_under_strain_one_address_with_a_proof_has_a_few_handshakes_and_another_has_its_own() -> None:
+    b, a, c = Node(B, 2), Node(A, 1), Node(C, 3)
+    link = Link(a, b, c)
+    b.desk.strained(1)
+    for _ in range(30):
+        link.connect(a, b, timeout=5)
+    link.connect(c, b)
+    link.run(0.5)
+    assert b.stat("responds_sent") < 20
+    assert len(c.up) == 1
+    assert b.stat("initiates_limited") >= 10
+
+
+def test_beyond_all_strain_nobody_is_looked_at_and_afterwards_whoever_still_waits_gets_in() -> None:
+    link, a, b = pair()
+    b.desk.strained(2)
+    link.connect(a, b)
+    link.run(2.0)
+    assert not a.up
+    assert b.stat("initiates_postponed") == b.stat("initiates_received") > 2
+    b.desk.strained(0)
+    link.run()
+    assert len(a.up) == len(b.up) == 1
+
+
 def test_unproven_entries_are_evicted_first_and_the_oldest_of_them() -> None:
     b = Node(B, 2, Config(max_half_open=4))
     nodes = [Node(address(10 + i), 100 + i) for i in range(6)]

@@ -86,6 +86,19 @@ def test_who_calls_again_is_answered_and_who_does_not_stop_calling_is_not() -> N
 
 
 @pytest.mark.parametrize("start", [0.0, 1e6])
+def test_who_was_here_a_moment_ago_is_told_from_others(start: float) -> None:
+    callers = Callers(start)
+    assert not callers.returns(b"patient", start, proof=False)
+    assert callers.returns(b"patient", start + 0.01, proof=True)
+    assert not callers.returns(b"patient", start + 0.05, proof=False)  # too soon
+    assert callers.returns(b"patient", start + 0.3, proof=False)
+    assert not callers.returns(b"patient", start + 2.5, proof=False)  # forgotten
+    assert not callers.returns(b"made up", start + 2.5, proof=True)
+    rng = Random(1)
+    assert not any(callers.returns(rng.randbytes(40), start + 3 + n / 50_000, proof=False) for n in range(50_000))
+
+
+@pytest.mark.parametrize("start", [0.0, 1e6])
 def test_in_a_flood_of_newcomers_an_initiator_is_answered_by_its_third_call(start: float) -> None:
     """50,000 a second from ever new addresses: in all cases of 40, and mostly by the second call."""
     callers = Callers(start)

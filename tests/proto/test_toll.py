@@ -165,6 +165,53 @@ def test_accounts_are_bounded_and_the_oldest_goes_first():
     assert node.toll.account(MAX_ACCOUNTS) is not None  # type: ignore[arg-type]
 
 
+def test_handshakes_beside_bulk_data_have_the_share_that_was_configured():
+    node = Node(floods=0, bulk=True)
+    node.toll = Toll(1.0, node.toll._roster, 0.25)
+    busy = total = 0.0
+    node.toll.spent(0.0, node.now)
+    while total < 20:
+        let = not node.toll.strain(node.now)
+        node.bulk.inbound.size += 100_000  # type: ignore[union-attr]
+        node.bulk.inbound.packets += 80  # type: ignore[union-attr]
+        took = 0.003 * let + 0.0001
+        if let:
+            node.toll.handshaken(3000)
+        node.now += took
+        if node.toll.charges(100_000):
+            node.toll.spent(took, node.now)
+        busy += 0.003 * let
+        total += took
+    assert 0.2 < busy / total < 0.27
+
+
+def test_handshakes_are_not_held_back_where_nobody_moves_bulk_data():
+    node = Node(floods=0, small=True)
+    node.toll = Toll(1.0, node.toll._roster, 0.25)
+    for _ in range(1000):
+        node.toll.handshaken(3000)
+        node.now += 0.003
+        assert node.toll.charges(0)
+        node.toll.spent(0.003, node.now)
+        assert node.toll.strain(node.now) == 0
+
+
+def test_handshakes_far_beyond_their_share_strain_more_and_time_relieves():
+    node = Node(floods=0, bulk=True)
+    node.toll = Toll(1.0, node.toll._roster, 0.25)
+    seen = {0}
+    for _ in range(100):
+        node.bulk.inbound.size += 1_000_000  # type: ignore[union-attr]
+        node.bulk.inbound.packets += 800  # type: ignore[union-attr]
+        node.toll.handshaken(3000)
+        node.now += 0.003
+        assert node.toll.charges(0)
+        node.toll.spent(0.003, node.now)
+        seen.add(node.toll.strain(node.now))
+    assert seen == {0, 1, 2}
+    assert node.toll.strain(node.now + 1.0) == 0
+
+
 # --- what becomes of the packets ---------------------------------------------------------------------------------
 
 

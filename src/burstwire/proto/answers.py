@@ -15,6 +15,11 @@ What arrives at one time is one wake-up; each has a bound on the INITIATEs that 
 COOKIEs that are sent, so that a flood delays what connections have to do by milliseconds only. What is dropped comes
 again, since initiators repeat themselves; and who does so is told from a flood by just that (`load.Callers`).
 
+All of this is counted as work (`spent_work`); the endpoint has it charged (`toll.Toll`). When it took more than its
+share of the node's time, `strain` says so before the next ones come: then nothing is looked at but what an initiator
+sends who was here a moment ago, a repeat or a proof; nobody without a proof is worth X25519, and an address with one
+only now and then. When even that is too much, all are dropped.
+
 Message 1 may be a replay, so nothing before the first DATA that opens (`confirm`) touches anything but the
 half-open table; and an attempt of our own that gives way only pauses until then.
 """
@@ -64,6 +69,13 @@ STALE_RATE: Final = 100
 """INITIATEs a second whose mac2 proves nothing and that are looked at nevertheless: with a cookie from before this side
 was started anew, or before the initiator's address changed."""
 
+STRAINED_BURST: Final = 5
+"""INITIATEs with a proof that an address may send at once under strain: each counts as a fifth of what it may
+otherwise, so that there are 20 a second, whatever `Config.cookie_threshold` is."""
+
+LOOK, OPEN, ANSWER, ASK = 5, 80, 220, 20
+"""Units of work, a microsecond or so each: to look at an INITIATE; to open it; to answer it; to ask for a proof."""
+
 REPEAT_INTERVAL: Final = 0.1
 """A RESPOND is sent again after this time at the earliest (seconds): no initiator repeats itself sooner than twice of
 it, and whoever replays its INITIATE makes us send little."""
@@ -93,11 +105,15 @@ class Answers:
         self._unproven_rate = TokenBucket(rate, max(1.0, rate * LOAD_BURST), now)
         rate = max(rate, MIN_PROVEN_RATE)
         self._proven_rate = AddressLimiter(rate, max(1.0, rate * LOAD_BURST), MAX_LIMITED_ADDRESSES)
+        self._proven_events = max(1.0, rate * LOAD_BURST / STRAINED_BURST)
         self._versions_rate = TokenBucket(VERSIONS_RATE, VERSIONS_RATE, now)
         self._stale_rate = TokenBucket(STALE_RATE, STALE_RATE, now)
         self._woken = now
         self._unproven_left = self._proven_left = OPENS_A_WAKEUP
         self._callers = Callers(now)
+        self._work = 0
+        self.strain = 0
+        """`Toll.strain`, set before a wake-up's packets are given."""
 
     # --- getters --------------------------------------------------------------------------------
 
@@ -118,6 +134,11 @@ class Answers:
         return self._half_open.next_expiry
 
     # --- mutators -------------------------------------------------------------------------------
+
+    def spent_work(self) -> int:
+        """The units of work since the last call."""
+        work, self._work = self._work, 0
+        return work
 
     def confirm(self, local_cid: int, now: float) -> Established | None:
         """See `HandshakeDesk.confirm`."""
@@ -156,6 +177,11 @@ class Answers:
         context.count("initiates_received")
         datagram = bytes(datagram)
         mac1, mac2 = datagram[-2 * MAC : -MAC], datagram[-MAC:]
+        if self.strain and not self._known(mac1, path, now, proof=mac2 != cookie.NO_MAC):
+            context.count("initiates_postponed")
+            self._work += 1
+            return
+        self._work += LOOK
         proven = mac2 != cookie.NO_MAC and self._jar.verify(path[:24], datagram[:-MAC], mac2, now)
         if not proven:  # a cookie is readable only for who knows our key, so one hash does for those who have one
             if mac2 != cookie.NO_MAC and not self._stale_rate.take(now):
@@ -177,6 +203,7 @@ class Answers:
         if not self._afford(src_cid, mac1, path, now, proven=proven):
             return
         packet = Initiate.parse(datagram)
+        self._work += OPEN
         try:
             responder = Responder(context.static, packet, context.config.preshared_key, context.random)
         except HandshakeError:
@@ -188,6 +215,10 @@ class Answers:
         self._consider(responder, packet, path, now, proven=proven)
 
     # --- within ---------------------------------------------------------------------------------
+
+    def _known(self, mac1: bytes, path: bytes, now: float, *, proof: bool) -> bool:
+        """Whether this INITIATE is looked at under strain."""
+        return self.strain == 1 and self._callers.returns(path[:24] + mac1, now, proof=proof)
 
     def _send_versions(self, packet: Initiate, path: bytes, now: float) -> None:
         if self._versions_rate.take(now):
@@ -233,12 +264,12 @@ class Answers:
             self._woken = now
             self._unproven_left = self._proven_left = OPENS_A_WAKEUP
         if proven:
-            if self._proven_left and self._proven_rate.take(path[:24], now):
+            if self._proven_left and self._proven_rate.take(path[:24], now, self._proven_events if self.strain else 1):
                 self._proven_left -= 1
                 return True
             self._context.count("initiates_limited")
             return False
-        if not self._unproven_left or self._half_open.crowded or not self._unproven_rate.take(now):
+        if self.strain or not self._unproven_left or self._half_open.crowded or not self._unproven_rate.take(now):
             self._demand_proof(src_cid, mac1, path, now)
             return False
         self._unproven_left -= 1
@@ -247,9 +278,10 @@ class Answers:
     def _demand_proof(self, src_cid: int, mac1: bytes, path: bytes, now: float) -> None:
         """COOKIE, if it is this INITIATE's turn: no state is kept for it and no X25519 computed."""
         context = self._context
-        if not self._callers.admit(path[:24] + mac1, now):
+        if not (self._callers.answers(now) if self.strain else self._callers.admit(path[:24] + mac1, now)):
             context.count("initiates_limited")
             return
+        self._work += ASK
         salt = context.random(cookie.SALT_SIZE)
         proof = self._jar.cookie(path[:24], now)
         sealed = cookie.seal_cookie(bytes(context.public), salt, mac1, proof)
@@ -285,6 +317,7 @@ class Answers:
         if isinstance(verdict, Refused):
             self._refuse(responder, packet, path, verdict)
             return
+        self._work += ANSWER
         local_cid = context.new_cid()
         answered = negotiation.answer(
             context.config,
@@ -322,6 +355,7 @@ class Answers:
 
     def _refuse(self, responder: Responder, packet: Initiate, path: bytes, refused: Refused) -> None:
         """Decline; nothing is kept, so the connection ID means nothing."""
+        self._work += ANSWER
         cid = self._context.new_cid()
         payload = negotiation.refusal(refused, self._context.versions, (packet.src_cid, cid))
         self._context.count("refused")

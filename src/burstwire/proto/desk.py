@@ -111,6 +111,14 @@ class HandshakeDesk:
 
     # --- mutators -------------------------------------------------------------------------------
 
+    def strained(self, strain: int) -> None:
+        """How dear handshakes are at the moment (`Toll.strain`), for what is received next."""
+        self._answers.strain = strain
+
+    def spent_work(self) -> int:
+        """Units of work that answering took since the last call, for `Toll.handshaken`."""
+        return self._answers.spent_work()
+
     def connect(self, remote: bytes, peer_key: PublicKey, now: float, timeout: float) -> int:
         """Start an attempt. It ends in one of `results` or, after simultaneous open, in `confirm`.
 

@@ -39,7 +39,7 @@ from burstwire.proto.negotiation import Refusal
 from burstwire.proto.offload import Offload
 from burstwire.proto.outbox import Outbox
 from burstwire.proto.roster import Roster
-from burstwire.proto.toll import Toll
+from burstwire.proto.toll import HANDSHAKE, Toll
 from burstwire.wire import frames as f
 from burstwire.wire.errors import WireError
 from burstwire.wire.header import DATA, RESET
@@ -112,7 +112,7 @@ class Endpoint:
         self.key = key
         self._roster = Roster()
         self.connections = self._roster.connections
-        self._toll = Toll(config.costly_share, self._roster)
+        self._toll = Toll(config.costly_share, self._roster, config.handshake_share)
         self.backlog_full = False
         self._random = random
         self._events: deque[Event] = deque()
@@ -229,11 +229,15 @@ class Endpoint:
                 self._toll.worked(connection, cost)
             self._changed(connection, now)
         roster.heard(now)
+        if handshakes:
+            self.desk.strained(self._toll.strain(now))
         for datagram, path in handshakes:  # DATA before handshakes
             if datagram[:1] == bytes((RESET,)):
                 self._reset_received(datagram, now)
             elif not self._closing:
                 self.desk.receive(datagram, path, now)
+        if handshakes:
+            self._toll.handshaken(self.desk.spent_work())
         if self.desk.results:
             self._collect(now)
         return self._toll.charges(intake.bulk)
@@ -532,6 +536,7 @@ class Endpoint:
             connection.destroy()
             self._ready.pop(connection, None)
             return
+        self._toll.handshaken(HANDSHAKE)
         confirmed = self.desk.confirm(cid, now)
         connection.attempt = confirmed.attempt if confirmed is not None else None
         connection.confirmed = True

@@ -35,6 +35,7 @@ COUNTERS: Final = (
     "initiates_invalid",
     "initiates_limited",
     "initiates_other_suite",
+    "initiates_postponed",
     "initiates_received",
     "initiates_replayed",
     "initiates_sent",

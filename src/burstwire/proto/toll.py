@@ -16,11 +16,14 @@ What the share is depends on who else there is:
 - peers with small traffic: all but `Config.costly_share`, or evenly among the costly ones;
 - peers that move bulk data: `Config.costly_share`, evenly among the costly ones.
 
-Accounts belong to public keys: another connection of the same peer has no fresh one.
+Accounts belong to public keys: another connection of the same peer has no fresh one. Handshakes, which belong to
+nobody yet, have one account together, of `Config.handshake_share` while anybody moves bulk data and of all the time
+otherwise; what their debt means is for `answers.Answers` to say.
 """
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
     from burstwire.proto.connection import Connection
     from burstwire.proto.roster import Roster
 
-__all__ = ["CHARGED_FROM", "Account", "Toll"]
+__all__ = ["CHARGED_FROM", "HANDSHAKE", "Account", "Toll"]
 
 CHARGED_FROM = 32
 """Units of work in one wake-up from which on it is charged: requests and answers stay below, and cost no look at the
@@ -68,6 +71,9 @@ REMEMBERED = 2.0
 CHARGED_LATELY = 1.0
 """Seconds for which a costly peer counts among those that share."""
 
+HANDSHAKE = 200
+"""Units of work for a handshake that is confirmed: a connection is made, and told to the application."""
+
 MAX_ACCOUNTS = 1024
 """Accounts at most, about 200 KB; the one charged least recently goes first."""
 
@@ -88,6 +94,14 @@ class Account:
         self.charged = now
         self.until = now
 
+    def charge(self, seconds: float, share: float, now: float) -> None:
+        """So much work was done for it, of which it may have that share of the time."""
+        debt = max(0.0, self.debt - (now - self.charged) * share) + seconds
+        self.debt = debt = min(debt, MOST_DEBT) if share < 1 else 0.0
+        self.charged = now
+        if debt > BURST:
+            self.until = now + (debt - BURST / 2) / share
+
 
 class Toll:
     """All accounts of one endpoint.
@@ -95,10 +109,14 @@ class Toll:
     Args:
         share: `Config.costly_share`.
         roster: the endpoint's connections.
+        handshakes: `Config.handshake_share`.
     """
 
-    def __init__(self, share: float, roster: Roster) -> None:
+    def __init__(self, share: float, roster: Roster, handshakes: float = 1.0) -> None:
         self._share = share
+        self._handshake_share = handshakes
+        self._handshakes = Account(-math.inf)
+        self._handshake_work = 0
         self._roster = roster
         self._accounts: dict[PublicKey, Account] = {}
         """The one charged least recently first."""
@@ -120,7 +138,19 @@ class Toll:
         """The account of a peer that was costly lately."""
         return self._accounts.get(key)
 
+    def strain(self, now: float) -> int:
+        """How far handshakes are beyond their share: 0 not at all; 1: whoever can wait must; 2: everybody must."""
+        account = self._handshakes
+        if now >= account.until:
+            return 0
+        return 2 if account.debt - (now - account.charged) * self._handshake_share > 2 * BURST else 1
+
     # inputs
+
+    def handshaken(self, work: int) -> None:
+        """Handshakes cost so many units in this wake-up."""
+        self._work += work
+        self._handshake_work += work
 
     def worked(self, connection: Connection, work: int) -> None:
         """A connection's packets of this wake-up cost so many units."""
@@ -130,10 +160,11 @@ class Toll:
 
     def charges(self, bulk: int) -> bool:
         """The wake-up brought `bulk` bytes that C took; returns whether `spent` must say how long all of it took."""
-        if self._costly and len(self._roster) > 1:
+        if (self._costly and len(self._roster) > 1) or (self._handshake_work >= CHARGED_FROM and len(self._roster)):
             self._work += bulk / BYTES_A_UNIT
             return True
         self._costly.clear()
+        self._handshake_work = 0
         self._work = 0.0
         return False
 
@@ -141,8 +172,12 @@ class Toll:
         """The wake-up, with everything that followed at once, took so long, and ended now."""
         costly, self._costly = self._costly, []
         work, self._work = self._work, 0.0
+        handshakes, self._handshake_work = self._handshake_work, 0
         if now >= self._looked_at + LOOK:
             self._look(now)
+        if handshakes:
+            cost = handshakes * min(seconds / work, MOST_A_UNIT)
+            self._handshakes.charge(cost, self._handshake_share if self._bulk else 1.0, now)
         accounts = self._accounts
         for connection, units in costly:
             key = connection.peer_key
@@ -157,11 +192,7 @@ class Toll:
             inbound = connection.inbound
             cost = units * min(seconds / work, MOST_A_UNIT) + inbound.opened_streams * STREAM
             inbound.opened_streams = 0
-            debt = max(0.0, account.debt - (now - account.charged) * share) + cost
-            account.debt = debt = min(debt, MOST_DEBT) if share < 1 else 0.0
-            account.charged = now
-            if debt > BURST:
-                account.until = now + (debt - BURST / 2) / share
+            account.charge(cost, share, now)
 
     # inside
 
