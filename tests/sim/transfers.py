@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import ceil, inf, log, log2, sqrt
+from math import ceil, inf, log, sqrt
 from random import Random
 
 from burstwire.config import CONGESTION_CONTROLLERS, Config
 from burstwire.proto.attempts import FIRST_BACKOFF
 from burstwire.proto.attempts import MAX_BACKOFF as LONGEST_RESEND
+from burstwire.proto.congestion.fixed import PERSISTENT_INTERVALS
+from burstwire.proto.congestion.ledbat import MAX_GAIN_DIVISOR, TARGET
 from burstwire.sim import Bottleneck, Bursts, Flow, Link, Peer, SimHost, Simulation
 
 MTU = 1472
@@ -105,6 +107,9 @@ class Case:
         wait = self.round + doubled * self.pto
         if self.outages:
             wait += 2 * (self.longest_outage + self.pto) * 2.0 ** (self.misses - 1)
+        if self.congestion == "fixed" and self.rate < FIXED:
+            # Until it gives way, what is more than the bottleneck's rate is lost there, be it new or a repair.
+            wait += PERSISTENT_INTERVALS * self.round
         return wait
 
     @property
@@ -143,12 +148,16 @@ class Case:
     def longest(self) -> float:
         """The longest that all of it may take, from the first packet to the last byte.
 
-        Handshake, slow start (a doubling each round trip), the bytes at the rate that is `achievable`, and one longest
-        wait, which includes the outages. After each outage the window begins anew at its least, below a threshold that
-        may be as low; Reno, one packet a round trip, needs √(2n) of them for n packets.
+        Handshake, slow start (a doubling each round trip; LEDBAT++'s grows by GAIN, §4.1 of its draft), the bytes at
+        the rate that is `achievable`, and one longest wait, which includes the outages. After each outage the window
+        begins anew at its least, below a threshold that may be as low; Reno, one packet a round trip, needs √(2n) of
+        them for n packets.
         """
         packets = self.size / PAYLOAD
-        rounds = 1 + log2(1 + packets / 10) + len(self.outages) * sqrt(2 * packets)
+        growth = 2.0
+        if self.congestion == "ledbat":
+            growth = 1 + 1 / min(MAX_GAIN_DIVISOR, ceil(2 * TARGET / self.rtt))
+        rounds = 1 + log(1 + packets / 10) / log(growth) + len(self.outages) * sqrt(2 * packets)
         return self.handshake + rounds * self.round + self.size / self.achievable + self.longest_wait
 
     def __str__(self) -> str:
