@@ -5,16 +5,17 @@ cannot be reached any more. When a NAT in front of it has forgotten its binding,
 an address that nobody has, and only a packet from inside makes a new binding. The next one of its own would be the
 keep-alive, which may be half a minute away.
 
-So while data come, their coming is watched. If nothing was heard for a probe timeout (RFC 9002 §6.2.1), or for four
-times as long as from one packet to the next, although more is due, a PING asks. It is in flight like any other packet:
-if nobody answers, probe timeouts repeat it, each twice as long after the one before. The peer sees from where it came.
+So while data come, their coming is watched. If nothing was heard for a probe timeout (RFC 9002 §6.2.1), for four times
+as long as from one packet to the next, and for `LEAST_SILENCE`, although more is due, a PING asks. It is in flight like
+any other packet: if nobody answers, probe timeouts repeat it, each twice as long after the one before. The peer sees
+from where it came.
 
 More is due when a stream has a hole, or has begun, not ended, and has credit. Whether the peer has more to send cannot
 be known. If it answers and sends nothing, nothing is asked again before as much has come as at first, and the silence
 that means something is twice as long from then on, up to a limit: so somebody who sends now and then is soon not asked
 any more.
 
-It costs one comparison a wake-up that brought something, and a look once in a probe timeout while data come. An idle
+It costs one comparison a wake-up that brought something, and a look once in such a time while data come. An idle
 connection has no timer, and one that never received `WORTH_WATCHING` bytes not even this object.
 """
 
@@ -38,6 +39,10 @@ NOT_BEFORE = 1 << 62
 
 GAPS = 4
 """Times that it takes from one packet to the next that are a silence, where that is longer than a probe timeout."""
+
+LEAST_SILENCE = 0.05
+"""Seconds that are a silence at least: probe timeouts of short paths are a few milliseconds, and looking that often
+costs a wake-up each time."""
 
 MOST_PATIENCE = 64
 """The factor that answers without data put on the silence, at most: some seconds on most paths."""
@@ -115,7 +120,7 @@ class Watch:
 
     def _silence(self, connection: Connection) -> float:
         """Seconds without a packet that mean something."""
-        return self._patience * max(connection.recovery.pto(), GAPS * self._gap)
+        return self._patience * max(connection.recovery.pto(), GAPS * self._gap, LEAST_SILENCE)
 
     def _note(self, connection: Connection, now: float) -> None:
         self._looked = now
