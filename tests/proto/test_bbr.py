@@ -155,16 +155,40 @@ def test_the_states_follow_each_other_and_each_does_its_part() -> None:
 def test_pacing_and_window_have_the_gains_of_their_state_less_one_percent(
     state: State, gain: float, window_gain: float
 ) -> None:
-    """§5.6.1, §5.6.2."""
+    """§5.6.1, §5.6.2, where no queue stands but that of Up, which Down begins with."""
     path = steady()
-    path.reach(state)
-    path.run(path.delay * 0.5)
-    assert path.cc.state is state
     model = path.cc.model
-    assert path.cc.pacing_rate(path.recovery.rtt) == pytest.approx(0.99 * gain * model.bw)
+    path.reach(state)
+    if state is not State.CRUISE:
+        path.run(path.delay * 0.5)
+    else:
+        path.run(path.delay * 5, lambda: not model.is_queued)
+    assert path.cc.state is state
+    assert model.is_queued is (state is State.DOWN)
+    assert path.cc.pacing_rate(path.recovery.rtt) == pytest.approx(0.99 * gain * model.bw, rel=0.005)
     bdp = model.bw * model.min_rtt
     least = 2 * bdp if state is State.UP else window_gain * bdp  # the window grows no faster than by what arrives
     assert least - 1 <= path.cc.window <= window_gain * bdp + model.extra_acked + 2 * MTU + 1
+
+
+@pytest.mark.parametrize(("left", "paced"), [(0.9, 0.9), (0.75, 0.75), (0.4, 0.7)])
+def test_where_a_queue_stands_cruise_paces_a_little_below_what_was_delivered(left: float, paced: float) -> None:
+    """As when others took the rest of the path; no lower than 0.7 of the rate that was found."""
+    path = steady()
+    model = path.cc.model
+    path.run(5 * path.delay, lambda: not model.is_queued)
+    path.rate *= left
+    path.run(20 * path.delay, lambda: model.is_queued and model.round_rate < 1.02 * path.rate)
+    path.run(2 * path.delay, lambda: model.round_start)
+    assert path.cc.state is State.CRUISE
+    assert path.cc.pacing_rate(path.recovery.rtt) == pytest.approx(0.99 * 0.95 * paced * model.bw, rel=0.03)
+
+
+def test_a_round_trip_that_the_application_limited_says_nothing_of_what_is_delivered() -> None:
+    path = steady()
+    path.supply = 0.3 * path.rate
+    path.run(5 * path.delay)
+    assert path.cc.model.round_rate == math.inf
 
 
 def test_refill_lasts_one_round_trip() -> None:
@@ -244,7 +268,7 @@ def test_the_probe_after_one_that_lost_too_much_stops_at_its_bound_and_goes_on_i
     stopped = path.now
     path.reach(State.UP)
     assert (path.now - stopped < 4 * path.delay) is faster
-    path.run(3 * path.delay)
+    path.run(4 * path.delay)
     assert path.recovery.log.in_flight > bound + 2 * MTU
 
 

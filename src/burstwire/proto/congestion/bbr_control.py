@@ -6,7 +6,7 @@ from enum import Enum
 from math import inf
 
 from burstwire.proto.congestion.base import MAX_WINDOW, initial_window, minimum_window
-from burstwire.proto.congestion.bbr_model import PACING_MARGIN, PathModel
+from burstwire.proto.congestion.bbr_model import BETA, PACING_MARGIN, PathModel
 from burstwire.proto.congestion.delivery import DeliverySampler
 from burstwire.proto.pacing import BUCKET_TIME, MAX_BURST
 from burstwire.proto.rtt import Rtt
@@ -15,6 +15,9 @@ __all__ = ["PROBE_BW", "Control", "State"]
 
 MIN_PIPE_PACKETS = 4
 """BBR.MinPipeCwnd in packets (§2.8)."""
+
+QUEUED_CRUISE = 0.95
+"""Gain of Cruise where a queue stands, in shares of what was delivered: half of what Down drains with."""
 
 UNPACED_RTT = 0.001
 """Round trips below the shortest timer cannot be paced with timers."""
@@ -97,8 +100,19 @@ class Control:
         return State.STARTUP.pacing_gain * initial_window(self._mtu) / measured
 
     def _set_pacing_rate(self, gain: float) -> None:
-        """SetPacingRateWithGain (§5.6.2)."""
-        rate = gain * self.model.bw * (1 - PACING_MARGIN)
+        """SetPacingRateWithGain (§5.6.2).
+
+        Differs: in Down and Cruise, where a queue stands, the gain is of what the round trip before delivered. `max_bw`
+        is what the flow had while it probed, at the cost of others; of several flows they add up to a fifth more than
+        the path, 0.9 of which drains nothing. The queue then stays full, its losses fall on whom they will, and who had
+        more keeps more.
+        """
+        model = self.model
+        bw = model.bw
+        if model.is_queued and self.state in (State.DOWN, State.CRUISE):
+            bw = max(min(bw, model.round_rate), BETA * bw)
+            gain = min(gain, QUEUED_CRUISE)
+        rate = gain * bw * (1 - PACING_MARGIN)
         if rate > self._pacing_rate or (self.model.full_bw_reached and rate > 0):
             self._pacing_rate = rate
 

@@ -29,6 +29,9 @@ FULL_BW_GROWTH = 1.25
 FULL_BW_ROUNDS = 3
 """The pipe is full when the rate has not grown by a quarter in three round trips (§5.3.1.2)."""
 
+QUEUED = 1.1
+"""Shares of `min_rtt` above which the least round trip of a whole one means that a queue stands."""
+
 EXTRA_ACKED_ROUNDS = 10
 """BBR.ExtraAckedFilterLen (§2.12)."""
 
@@ -85,6 +88,8 @@ class PathModel:
         probe_rtt_expired: no lower one, nor an equal one, came for 5 s.
         round_count, round_start: round trips so far; whether the latest ACK began one (§5.5.1).
         rounds_since_probe_up: round trips since the latest probe for bandwidth.
+        round_rate: the most that was delivered in the round trip before; infinite if the application limited it.
+        is_queued: a queue stood all through the round trip before.
         is_loss_in_round: something was lost in the round trip that `loss_round_start` ends.
         full_bw_now, full_bw_reached: the rate stopped growing since the search began; at any time (§5.3.1.2).
         extra_acked: bytes by which acknowledgements come ahead of the rate, bundled (§5.5.9).
@@ -97,12 +102,14 @@ class PathModel:
         "_extra_acked_start",
         "_full_bw",
         "_full_bw_count",
+        "_least_rtt",
         "_loss_delivered",
         "_loss_round_delivered",
         "_lost_in_round",
         "_min_rtt_stamp",
         "_next_round_delivered",
         "_probe_rtt_min_delay",
+        "_rate_in_round",
         "bw",
         "bw_latest",
         "bw_shortterm",
@@ -113,12 +120,14 @@ class PathModel:
         "inflight_longterm",
         "inflight_shortterm",
         "is_loss_in_round",
+        "is_queued",
         "loss_round_start",
         "max_bw",
         "min_rtt",
         "probe_rtt_expired",
         "probe_rtt_min_stamp",
         "round_count",
+        "round_rate",
         "round_start",
         "rounds_since_probe_up",
     )
@@ -137,7 +146,11 @@ class PathModel:
         self._probe_rtt_min_delay = inf
         self.probe_rtt_min_stamp = now
         self.probe_rtt_expired = False
+        self._least_rtt = inf  # of this round trip
+        self.is_queued = False
         self.round_count = 0
+        self.round_rate = inf
+        self._rate_in_round = 0.0
         self.round_start = False
         self.rounds_since_probe_up = 0
         self._next_round_delivered = 0
@@ -182,6 +195,7 @@ class PathModel:
         self.round_start = sample.prior_delivered >= self._next_round_delivered
         if self.round_start:
             self.start_round(sample)
+            self.round_rate, self._rate_in_round = self._rate_in_round or inf, 0.0
             self.round_count += 1
             self.rounds_since_probe_up += 1
 
@@ -193,6 +207,7 @@ class PathModel:
         margin (§5.6.2), and a queue stands that nothing drains.
         """
         rate = sample.long_rate if self.full_bw_reached else sample.rate
+        self._rate_in_round = inf if sample.is_app_limited else max(self._rate_in_round, rate)
         if rate >= self.max_bw or not sample.is_app_limited:
             self.max_bw = max(self.max_bw, rate)
             self._cycle_bw = max(self._cycle_bw, rate)
@@ -223,6 +238,10 @@ class PathModel:
 
     def update_min_rtt(self, now: float, rtt: float) -> None:
         """UpdateMinRTT (§5.3.4.3); `rtt` is that of the packet sent last among those acknowledged (§5.5.7.1)."""
+        if self.round_start:
+            self.is_queued = inf > self._least_rtt > QUEUED * self.min_rtt
+            self._least_rtt = inf
+        self._least_rtt = min(self._least_rtt, rtt)
         self.probe_rtt_expired = now > self.probe_rtt_min_stamp + PROBE_RTT_INTERVAL
         if rtt < self._probe_rtt_min_delay or self.probe_rtt_expired:
             self._probe_rtt_min_delay = rtt
