@@ -15,7 +15,7 @@ from random import Random
 from burstwire.config import CONGESTION_CONTROLLERS, Config
 from burstwire.proto.attempts import FIRST_BACKOFF
 from burstwire.proto.attempts import MAX_BACKOFF as LONGEST_RESEND
-from burstwire.proto.congestion.fixed import PERSISTENT_INTERVALS
+from burstwire.proto.congestion.fixed import DECREASE, PERSISTENT_INTERVALS
 from burstwire.proto.congestion.ledbat import MAX_GAIN_DIVISOR, TARGET
 from burstwire.sim import Bottleneck, Bursts, Flow, Link, Peer, SimHost, Simulation
 
@@ -108,8 +108,10 @@ class Case:
         if self.outages:
             wait += 2 * (self.longest_outage + self.pto) * 2.0 ** (self.misses - 1)
         if self.congestion == "fixed" and self.rate < FIXED:
-            # Until it gives way, what is more than the bottleneck's rate is lost there, be it new or a repair.
-            wait += PERSISTENT_INTERVALS * self.round
+            # Until it has given way, most of what it sends is lost at the bottleneck, be it new or a repair: some
+            # intervals before the first reduction, and one for each, of a round trip.
+            reductions = ceil(log(FIXED / self.rate) / -log(DECREASE))
+            wait += (PERSISTENT_INTERVALS + reductions) * self.round
         return wait
 
     @property
