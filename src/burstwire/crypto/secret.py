@@ -19,12 +19,14 @@ Material = bytes | bytearray
 """What keys are made from: a `Secret`, or `bytes` that somebody else looks after."""
 
 LARGEST: Final = 128
+_address, _move = ffi.from_buffer, ffi.memmove  # bound once: a handshake overwrites some thirty times
 _ZEROS: Final = tuple(bytes(size) for size in range(LARGEST + 1))
 
 
 def overwrite(fresh: bytes) -> None:
     """Makes zeros of at most 128 bytes that were just made, and to which nobody but the caller refers."""
-    ffi.memmove(ffi.from_buffer(fresh), _ZEROS[len(fresh)], len(fresh))
+    size = len(fresh)
+    _move(_address(fresh), _ZEROS[size], size)
 
 
 class Secret(bytearray):
