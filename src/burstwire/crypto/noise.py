@@ -109,8 +109,8 @@ class _Symmetric:
 
 
 def _hkdf(chaining: memoryview, material: Material, count: int) -> Secret:
-    """HKDF of §4.3: RFC 5869 with empty info and `count` blocks, one behind the other. All in one call, which is cheaper
-    than HMACs; what is used of it are views, which are cheaper than secrets of their own."""
+    """HKDF of §4.3: RFC 5869 with empty info and `count` blocks, one behind the other. All in one call, which is
+    cheaper than HMACs; what is used of it are views, which are cheaper than secrets of their own."""
     blocks = Secret(count * 32)
     salt = bytes(chaining)  # nothing else is taken
     HKDF(_SHA256, count * 32, salt, b"").derive_into(material, blocks)
