@@ -369,8 +369,11 @@ class Driver:
 
     def _arm(self, now: float) -> None:
         deadline = self.protocol.next_timeout()
-        delay = LONGEST_TIMER if deadline is None else min(deadline - now, LONGEST_TIMER)
-        delay = max(delay, SHORTEST_TIMER if self._flight is None else BLOCKED_TIMER)
+        # After every step, so without calls.
+        delay = LONGEST_TIMER if deadline is None or deadline - now > LONGEST_TIMER else deadline - now
+        shortest = SHORTEST_TIMER if self._flight is None else BLOCKED_TIMER
+        if delay < shortest:
+            delay = shortest
         if self._timer is not None:
             if self._timer_at <= now + delay:
                 return  # fires early enough, and finds out that it was early

@@ -314,6 +314,8 @@ def _read_ack(payload: Buffer, position: int, kind: int) -> tuple[Frame, int]:
     if kind == ACK:
         return (ACK, largest, delay, ranges, None), position
     ect0, position = read(payload, position)
+    if payload[position] == payload[position + 1] == 0:  # mostly nothing is marked
+        return (ACK, largest, delay, ranges, (ect0, 0, 0)), position + 2
     ect1, position = read(payload, position)
     ce, position = read(payload, position)
     return (ACK, largest, delay, ranges, (ect0, ect1, ce)), position
@@ -408,8 +410,9 @@ def encode_ack(
     if len(ranges) == 1 and room is None:  # nothing was lost lately: most ACKs
         if ecn is None:
             return b"\x02" + encode(largest) + encode(delay) + b"\0" + encode(largest - low)
-        ect0, ect1, ce = map(encode, ecn)
-        return b"".join((b"\x03", encode(largest), encode(delay), b"\0", encode(largest - low), ect0, ect1, ce))
+        ect0, ect1, ce = ecn
+        rest = encode(ect1) + encode(ce) if ect1 or ce else b"\0\0"  # mostly nothing is marked
+        return b"".join((b"\x03", encode(largest), encode(delay), b"\0", encode(largest - low), encode(ect0), rest))
     head = (b"\x03" if ecn else b"\x02") + encode(largest) + encode(delay)
     tail = b"".join(map(encode, ecn)) if ecn else b""
     parts = [encode(largest - low)]
