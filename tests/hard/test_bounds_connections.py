@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hostile_peer import FLOODS, HostilePeer, Refused
 from siege import MIB, Siege, resident
-from test_bounds_peers import GROWTH
+from test_bounds_peers import GROWTH, KEPT
 
 from burstwire import Config, KeyPair, StreamReset, limits
 from burstwire.core.ring import BufferRing
@@ -50,7 +50,8 @@ def test_however_many_handshakes_come_memory_keeps_its_bound(
     tables = sum(size for name, size in limits.worst_case(Config()).endpoint.items() if "handshakes" in name)
     assert found.growth <= tables + (1000 * limits.CONNECTION if flood == "handshakes" else GROWTH)
     assert stats["half_open"] <= Config().max_half_open
-    assert found.rate > 0
+    # A third of a second says nothing about a rate.
+    assert found.kept >= KEPT if full else found.rate > 0
 
 
 def test_a_million_streams_opened_and_given_up_leave_nothing_behind(full: bool, outcome: Outcome) -> None:
