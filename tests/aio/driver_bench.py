@@ -36,11 +36,15 @@ class FakeSocket:
         self.capacity = 1_000_000
         self.blocked = ""
         self.when_full = "again"
+        self.trains_received = 0
         self.calls: list[tuple[Flight, int]] = []
         self.fails: OSError | None = None
 
     def fileno(self) -> int:
         return self._socket.fileno()
+
+    def stats(self) -> dict[str, int]:
+        return {"trains_received": self.trains_received}
 
     def arrive(self) -> None:
         self._socket.sendto(b"x", self._socket.getsockname())

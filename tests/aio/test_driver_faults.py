@@ -12,7 +12,7 @@ from driver_bench import Bench, Flight, Without, bench
 from support.loops import Run, settled
 
 from burstwire.aio import driver as driver_module
-from burstwire.aio.driver import FIRST_PAUSE, LATE, VAIN_WAKE_UPS
+from burstwire.aio.driver import FIRST_PAUSE, LATE, LONGEST_DEAFNESS, VAIN_WAKE_UPS
 
 
 class Clock:
@@ -120,7 +120,10 @@ def test_a_socket_that_is_writable_and_takes_nothing_is_offered_it_after_pauses(
     bench(run, test)
 
 
-def test_a_socket_that_is_readable_and_gives_nothing_is_left_alone_for_a_while(run: Run) -> None:
+@pytest.mark.parametrize("empty", [False, True])
+def test_a_socket_that_is_readable_and_gives_nothing_is_left_alone_for_a_while(run: Run, empty: bool) -> None:
+    """For ever longer if it gives really nothing; empty datagrams are taken as fast as before."""
+
     async def test(it: Bench) -> None:
         readings = 0
         real_recv, real_loop = it.socket.recv, it.driver._loop
@@ -129,6 +132,7 @@ def test_a_socket_that_is_readable_and_gives_nothing_is_left_alone_for_a_while(r
         def recv(*_: Any) -> int:
             nonlocal readings
             readings += 1
+            it.socket.trains_received += empty
             return 0
 
         def call_later(delay: float, callback: Callable[[], None], *args: Any) -> Any:
@@ -138,10 +142,20 @@ def test_a_socket_that_is_readable_and_gives_nothing_is_left_alone_for_a_while(r
         it.driver._loop = Without(real_loop, call_later=call_later)
         it.socket.recv = recv  # type: ignore[method-assign]
         it.socket.arrive()
-        await settled(lambda: len(pauses) == 5)
-        assert readings == 5 * VAIN_WAKE_UPS
-        assert set(pauses) == {FIRST_PAUSE}
+        await settled(lambda: len(pauses) == 7)
+        assert readings == 7 * VAIN_WAKE_UPS
+        if empty:
+            assert set(pauses) == {FIRST_PAUSE}
+        else:
+            assert pauses == [min(FIRST_PAUSE * 2**n, LONGEST_DEAFNESS) for n in range(7)]
         it.socket.recv = real_recv  # type: ignore[method-assign]
         await settled(lambda: it.protocol.received == 1)
+        # What gave something is trusted anew.
+        it.socket.trains_received += 1
+        del pauses[:]
+        it.socket.recv = recv  # type: ignore[method-assign]
+        it.socket.arrive()
+        await settled(lambda: len(pauses) == 1)
+        assert pauses == [FIRST_PAUSE]
 
     bench(run, test)

@@ -61,8 +61,12 @@ kernel tells nobody when it has."""
 
 
 VAIN_WAKE_UPS = 8
-"""Wake-ups in a row that bring nothing before the reader pauses for `FIRST_PAUSE`. A few are normal: datagrams with a
-wrong checksum or without a byte, ICMP answers."""
+"""Wake-ups in a row that bring nothing before the reader pauses. A few are normal: datagrams with a wrong checksum or
+without a byte, ICMP answers."""
+
+LONGEST_DEAFNESS = 0.016
+"""Seconds that the reader pauses at most. The pause begins with `FIRST_PAUSE` and is doubled while the socket gives not
+even an empty datagram; if it gave some, more of them may stand before what matters, so that it must not get long."""
 
 LATE = 0.5
 """Seconds that the timer may fire late before that counts as not having run. Busy loops stall for some 100 ms; the
@@ -78,6 +82,7 @@ class Driver:
     __slots__ = (
         "_busy",
         "_deaf",
+        "_deafness",
         "_flight",
         "_inode",
         "_input_first",
@@ -96,6 +101,7 @@ class Driver:
         "_timer",
         "_timer_at",
         "_trains",
+        "_trains_before",
         "_vain",
         "_waited",
         "_woken_at",
@@ -152,6 +158,8 @@ class Driver:
         self._inode = 0
         self._vain = 0
         self._deaf: asyncio.TimerHandle | None = None  # reading pauses
+        self._deafness = FIRST_PAUSE
+        self._trains_before = -1  # that the socket had given when reading paused last
         self._woken_at: tuple[int, int] | None = None  # how far the flight was when the socket became writable
         self._latest = monotonic()
         self._offset = 0.0
@@ -252,10 +260,18 @@ class Driver:
             return
         self._vain += 1
         if self._vain >= VAIN_WAKE_UPS:
-            self._vain = 0
-            self.pauses += 1
-            self._loop.remove_reader(self.socket.fileno())
-            self._deaf = self._loop.call_later(FIRST_PAUSE, self._on_deafness_over)
+            self._grow_deaf()
+
+    def _grow_deaf(self) -> None:
+        """Stop reading for a while."""
+        self._vain = 0
+        self.pauses += 1
+        trains = self.socket.stats()["trains_received"]
+        longer = min(2 * self._deafness, LONGEST_DEAFNESS)
+        self._deafness = longer if trains == self._trains_before else FIRST_PAUSE
+        self._trains_before = trains
+        self._loop.remove_reader(self.socket.fileno())
+        self._deaf = self._loop.call_later(self._deafness, self._on_deafness_over)
 
     def _on_deafness_over(self) -> None:
         self._deaf = None
