@@ -13,6 +13,7 @@ from burstwire.config import AEADS, Config
 from burstwire.errors import HandshakeError, HandshakeRefused, HandshakeTimeout, VersionMismatch
 from burstwire.proto import attempts as attempts_module
 from burstwire.proto import handshake_context
+from burstwire.proto.answers import LAST_BURST, LAST_REPEATS
 from burstwire.proto.negotiation import Refusal
 from burstwire.wire.header import COOKIE, INITIATE, RESPOND, VERSIONS
 from burstwire.wire.packets import Cookie, Initiate, Respond, Versions
@@ -502,16 +503,25 @@ def test_under_strain_one_address_with_a_proof_has_a_few_handshakes_and_another_
     assert b.stat("initiates_limited") >= 10
 
 
-def test_beyond_all_strain_nobody_is_looked_at_and_afterwards_whoever_still_waits_gets_in() -> None:
+def test_beyond_all_strain_whoever_repeats_itself_still_gets_in() -> None:
     link, a, b = pair()
     b.desk.strained(2)
     link.connect(a, b)
-    link.run(2.0)
-    assert not a.up
-    assert b.stat("initiates_postponed") == b.stat("initiates_received") > 2
-    b.desk.strained(0)
-    link.run()
-    assert len(a.up) == len(b.up) == 1
+    link.run(stop=lambda: bool(a.up))
+    assert b.stat("initiates_postponed") == 1
+    assert link.now < 0.5
+
+
+def test_beyond_all_strain_few_of_those_that_repeat_themselves_are_looked_at() -> None:
+    b = Node(B, 2)
+    b.desk.strained(2)
+    made_up = [bytes((INITIATE, *bytes(1167), *number.to_bytes(16))) + bytes(16) for number in range(5000)]
+    for start in (0.0, 0.3):
+        for number, datagram in enumerate(made_up):
+            b.desk.receive(datagram, address(9, 1000 + number) + ANY, start + number / 50_000)
+    looked_at = b.stat("initiates_received") - b.stat("initiates_postponed")
+    assert looked_at == b.stat("initiates_bad_mac1")
+    assert LAST_REPEATS * LAST_BURST <= looked_at <= LAST_REPEATS * (LAST_BURST + 0.11)
 
 
 def test_unproven_entries_are_evicted_first_and_the_oldest_of_them() -> None:

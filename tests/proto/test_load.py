@@ -6,6 +6,7 @@ from random import Random
 
 import pytest
 
+from burstwire.proto.attempts import JITTER, MAX_BACKOFF
 from burstwire.proto.load import AddressLimiter, Callers, TokenBucket
 
 
@@ -88,14 +89,15 @@ def test_who_calls_again_is_answered_and_who_does_not_stop_calling_is_not() -> N
 @pytest.mark.parametrize("start", [0.0, 1e6])
 def test_who_was_here_a_moment_ago_is_told_from_others(start: float) -> None:
     callers = Callers(start)
-    assert not callers.returns(b"patient", start, proof=False)
-    assert callers.returns(b"patient", start + 0.01, proof=True)
-    assert not callers.returns(b"patient", start + 0.05, proof=False)  # too soon
-    assert callers.returns(b"patient", start + 0.3, proof=False)
-    assert not callers.returns(b"patient", start + 2.5, proof=False)  # forgotten
-    assert not callers.returns(b"made up", start + 2.5, proof=True)
+    assert callers.meet(b"patient", start) == -1
+    assert callers.meet(b"patient", start + 0.01) == 0
+    assert 0 <= callers.meet(b"patient", start + 0.05) < Callers.TOO_SOON
+    longest = MAX_BACKOFF * (1 + JITTER)
+    for now in (0.3, 0.6, 1.2, 1.2 + longest, 1.2 + 2 * longest):
+        assert callers.meet(b"patient", start + now) >= Callers.TOO_SOON
+    assert callers.meet(b"patient", start + 8.0) == -1  # forgotten
     rng = Random(1)
-    assert not any(callers.returns(rng.randbytes(40), start + 3 + n / 50_000, proof=False) for n in range(50_000))
+    assert not any(callers.meet(rng.randbytes(40), start + 8 + n / 50_000) >= 0 for n in range(50_000))
 
 
 @pytest.mark.parametrize("start", [0.0, 1e6])

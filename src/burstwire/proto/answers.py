@@ -18,7 +18,8 @@ again, since initiators repeat themselves; and who does so is told from a flood 
 All of this is counted as work (`spent_work`); the endpoint has it charged (`toll.Toll`). When it took more than its
 share of the node's time, `strain` says so before the next ones come: then nothing is looked at but what an initiator
 sends who was here a moment ago, a repeat or a proof; nobody without a proof is worth X25519, and an address with one
-only now and then. When even that is too much, all are dropped.
+only now and then. When even that is too much, few of these are: dropping the others may alone take more than the share,
+and without them nobody would get in any more.
 
 Message 1 may be a replay, so nothing before the first DATA that opens (`confirm`) touches anything but the
 half-open table; and an attempt of our own that gives way only pauses until then.
@@ -27,7 +28,7 @@ half-open table; and an attempt of our own that gives way only pauses until then
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from burstwire.crypto import cookie
@@ -39,14 +40,17 @@ from burstwire.proto.handshake_context import HandshakeContext, remember
 from burstwire.proto.load import AddressLimiter, Callers, TokenBucket
 from burstwire.proto.negotiation import Refusal, Refused
 from burstwire.wire.errors import WireError
-from burstwire.wire.header import MIN_INITIATE_SIZE
+from burstwire.wire.header import INITIATE, MIN_INITIATE_SIZE
 from burstwire.wire.packets import MAC, Cookie, Initiate, Versions, read_initiate_header
 
 if TYPE_CHECKING:
     from burstwire.identity import PublicKey
     from burstwire.proto.attempts import Attempts
 
-__all__ = ["Admit", "Answers"]
+__all__ = ["Admit", "Answers", "Arrived"]
+
+Arrived = Sequence[tuple[bytes | memoryview, bytes]]
+"""Datagrams and the path (48 bytes) of each."""
 
 LOAD_BURST: Final = 0.25
 """Seconds' worth of `Config.cookie_threshold` that may come at once: 250 handshakes are about 75 ms of work."""
@@ -72,6 +76,13 @@ was started anew, or before the initiator's address changed."""
 STRAINED_BURST: Final = 5
 """INITIATEs with a proof that an address may send at once under strain: each counts as a fifth of what it may
 otherwise, so that there are 20 a second, whatever `Config.cookie_threshold` is."""
+
+LAST_REPEATS, LAST_PROOFS = 500, 100
+"""Repeats and proofs a second that are looked at however far handshakes are beyond their share: at worst, if all of
+them are genuine, 4 % of a processor."""
+
+LAST_BURST: Final = 0.05
+"""Seconds' worth of these that may come at once."""
 
 LOOK, OPEN, ANSWER, ASK = 5, 80, 220, 20
 """Units of work, a microsecond or so each: to look at an INITIATE; to open it; to answer it; to ask for a proof."""
@@ -108,6 +119,8 @@ class Answers:
         self._proven_events = max(1.0, rate * LOAD_BURST / STRAINED_BURST)
         self._versions_rate = TokenBucket(VERSIONS_RATE, VERSIONS_RATE, now)
         self._stale_rate = TokenBucket(STALE_RATE, STALE_RATE, now)
+        self._last_repeats = TokenBucket(LAST_REPEATS, LAST_REPEATS * LAST_BURST, now)
+        self._last_proofs = TokenBucket(LAST_PROOFS, LAST_PROOFS * LAST_BURST, now)
         self._woken = now
         self._unproven_left = self._proven_left = OPENS_A_WAKEUP
         self._callers = Callers(now)
@@ -168,19 +181,36 @@ class Answers:
         """Forget what is too old."""
         self._context.count("half_open_expired", self._half_open.expire(now))
 
+    def sift(self, arrived: Arrived, now: float) -> Arrived:
+        """Under strain: what of a wake-up's datagrams is looked at. The others are left where they lie, for a flood
+        consists of them."""
+        meet = self._callers.meet
+        sifted = []
+        postponed = 0
+        for each in arrived:
+            datagram, path = each
+            if len(datagram) >= MIN_INITIATE_SIZE and datagram[0] == INITIATE:
+                macs = bytes(datagram[-2 * MAC :])
+                proof = macs[MAC:] != cookie.NO_MAC
+                if meet(path[:24] + macs[:MAC], now) < (0 if proof else Callers.TOO_SOON) or (
+                    self.strain > 1 and not (self._last_proofs if proof else self._last_repeats).take(now)
+                ):
+                    postponed += 1
+                    continue
+            sifted.append(each)
+        self._context.count("initiates_received", postponed)
+        self._context.count("initiates_postponed", postponed)
+        self._work += postponed
+        return sifted
+
     def on_initiate(self, datagram: bytes, path: bytes, now: float) -> None:
-        """INITIATE arrived: steps 1 to 5. It is looked at where it lies: a flood consists of such packets."""
+        """INITIATE arrived: steps 1 to 5."""
         context = self._context
         if len(datagram) < MIN_INITIATE_SIZE:
             context.count("malformed")
             return
         context.count("initiates_received")
-        datagram = bytes(datagram)
         mac1, mac2 = datagram[-2 * MAC : -MAC], datagram[-MAC:]
-        if self.strain and not self._known(mac1, path, now, proof=mac2 != cookie.NO_MAC):
-            context.count("initiates_postponed")
-            self._work += 1
-            return
         self._work += LOOK
         proven = mac2 != cookie.NO_MAC and self._jar.verify(path[:24], datagram[:-MAC], mac2, now)
         if not proven:  # a cookie is readable only for who knows our key, so one hash does for those who have one
@@ -215,10 +245,6 @@ class Answers:
         self._consider(responder, packet, path, now, proven=proven)
 
     # --- within ---------------------------------------------------------------------------------
-
-    def _known(self, mac1: bytes, path: bytes, now: float, *, proof: bool) -> bool:
-        """Whether this INITIATE is looked at under strain."""
-        return self.strain == 1 and self._callers.returns(path[:24] + mac1, now, proof=proof)
 
     def _send_versions(self, packet: Initiate, path: bytes, now: float) -> None:
         if self._versions_rate.take(now):

@@ -33,9 +33,9 @@ FIRST_BACKOFF: Final = 0.3
 resend mostly means a loss, and yet a lost first packet costs a third of the second that RFC 9002 §6.2.2
 would wait."""
 
-MAX_BACKOFF: Final = 2.5
-"""Doubling stops here: within the default timeout of 10 s a peer that comes up late is still met, and 1,200
-bytes in 2.5 s harm no network."""
+MAX_BACKOFF: Final = 1.3
+"""Doubling stops here: within the default timeout of 10 s a peer that comes up late is still met, 1,200 bytes in 1.3 s
+harm no network, and a node under a flood that tells by its rhythm who waits (`load.Callers`) remembers us as long."""
 
 JITTER: Final = 0.2
 """Each wait is varied by ± this share, so that nodes which lost the same peer do not return in step."""

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from burstwire.crypto.noise import StaticKey
-from burstwire.proto.answers import Admit, Answers
+from burstwire.proto.answers import Admit, Answers, Arrived
 from burstwire.proto.attempts import Attempts, Failed
 from burstwire.proto.handshake import Established
 from burstwire.proto.handshake_context import HandshakeContext
@@ -87,8 +87,20 @@ class HandshakeDesk:
 
     # --- inputs ---------------------------------------------------------------------------------
 
+    def receive_all(self, arrived: Arrived, now: float) -> None:
+        """Handshake packets that arrived at one time, each with its path (48 bytes); a packet may be a view of memory
+        that is used again afterwards."""
+        if self._answers.strain:
+            arrived = self._answers.sift(arrived, now)
+        for datagram, path in arrived:
+            self._read(bytes(datagram), path, now)
+
     def receive(self, datagram: bytes, path: bytes, now: float) -> None:
-        """A datagram of type 0x01 to 0x04 arrived on `path` (48 bytes)."""
+        """A single one."""
+        self.receive_all(((datagram, path),), now)
+
+    def _read(self, datagram: bytes, path: bytes, now: float) -> None:
+        """A packet of type 0x01 to 0x04; others are counted as malformed."""
         kind = datagram[0] if datagram else 0
         try:
             if kind == INITIATE:

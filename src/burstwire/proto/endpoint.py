@@ -198,7 +198,8 @@ class Endpoint:
         """
         intake = self._intake
         intake.begin(ring, now)
-        handshakes: list[tuple[bytes, bytes]] = []
+        handshakes: list[tuple[memoryview, bytes]] = []
+        resets: list[bytes] = []
         span: Span = []
         following = -1  # the number that continues the span
         for record in table.records():
@@ -218,7 +219,11 @@ class Endpoint:
                 following = counter + count if last == size and (counter + count) & IN_GENERATION else -1
             else:
                 following = -1
-                handshakes.append((bytes(ring.views[slot][start : start + size]), path))
+                datagram = ring.views[slot][start : start + size]
+                if kind == RESET:
+                    resets.append(bytes(datagram))
+                else:
+                    handshakes.append((datagram, path))
         if span:
             self._admit_span(intake, span, now)
         roster = self._roster
@@ -229,14 +234,11 @@ class Endpoint:
                 self._toll.worked(connection, cost)
             self._changed(connection, now)
         roster.heard(now)
-        if handshakes:
+        for reset in resets:  # DATA before resets and handshakes
+            self._reset_received(reset, now)
+        if handshakes and not self._closing:
             self.desk.strained(self._toll.strain(now))
-        for datagram, path in handshakes:  # DATA before handshakes
-            if datagram[:1] == bytes((RESET,)):
-                self._reset_received(datagram, now)
-            elif not self._closing:
-                self.desk.receive(datagram, path, now)
-        if handshakes:
+            self.desk.receive_all(handshakes, now)
             self._toll.handshaken(self.desk.spent_work())
         if self.desk.results:
             self._collect(now)

@@ -82,14 +82,14 @@ class AddressLimiter:
 class Callers:
     """Who is asked for a proof of address (COOKIE) when not everybody can be: mostly those who call again.
 
-    An initiator without an answer repeats the same INITIATE from the same address, for the first times after 0.3, 0.6
-    and 1.2 s, give or take a fifth. A flood from forged addresses does not, and one that repeats itself all the time is
+    An initiator without an answer repeats the same INITIATE from the same address after 0.3, 0.6, 1.2 s and then every
+    1.3 s, give or take a fifth. A flood from forged addresses does not, and one that repeats itself all the time is
     known by that. So answers go to those who were here a moment ago but not just now, at `RETURNING_RATE`, and to
     newcomers at `NEWCOMER_RATE`; what comes again too soon is dropped. Whoever floods in an initiator's rhythm from
     very many addresses takes more than his share; the rates still hold.
 
-    Where there is no time to look at everybody, nobody but those who return is looked at (`returns`): telling them
-    takes about half a microsecond, and no cryptography.
+    Where there is no time to look at everybody, nobody but those who return is looked at: telling them (`meet`) takes
+    about half a microsecond, and no cryptography.
 
     One table of `SLOTS` entries serves all, 2 MiB, made when it is needed first: the time, and a tag of the caller.
     Another caller in the same slot takes it over: with 50,000 newcomers a second one in thirty who returns after 0.3 s
@@ -106,7 +106,7 @@ class Callers:
     """Ticks: 0.15 s at least. No initiator repeats itself sooner than after 0.24 s."""
 
     FORGOTTEN: Final = 32
-    """Ticks: 1.6 s, more than the third wait of an initiator."""
+    """Ticks: 1.6 s, more than the longest wait of an initiator, 1.3 s and a fifth."""
 
     NEWCOMER_RATE: Final = 2_000
     RETURNING_RATE: Final = 10_000
@@ -123,21 +123,16 @@ class Callers:
 
     def admit(self, caller: bytes, now: float) -> bool:
         """Whether this caller (its address, and what it repeats) is answered."""
-        age = self._meet(caller, now)
+        age = self.meet(caller, now)
         if 0 <= age < self.TOO_SOON:
             return False
         return (self._newcomers if age < 0 else self._returning).take(now)
-
-    def returns(self, caller: bytes, now: float, *, proof: bool) -> bool:
-        """Whether this caller was here a moment ago: with a proof of address now, which is sent at once, or in the
-        rhythm of one who waits."""
-        return self._meet(caller, now) >= (0 if proof else self.TOO_SOON)
 
     def answers(self, now: float) -> bool:
         """Whether one more of those that returned is answered."""
         return self._returning.take(now)
 
-    def _meet(self, caller: bytes, now: float) -> int:
+    def meet(self, caller: bytes, now: float) -> int:
         """Ticks since this caller was here; -1 if that is too long ago, or never was. One who is too soon is noted no
         more, so that one who pours is always too soon, until he stops for a moment."""
         seen = self._seen

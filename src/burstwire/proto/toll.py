@@ -139,7 +139,7 @@ class Toll:
         return self._accounts.get(key)
 
     def strain(self, now: float) -> int:
-        """How far handshakes are beyond their share: 0 not at all; 1: whoever can wait must; 2: everybody must."""
+        """How far handshakes are beyond their share: 0 not at all; 1: whoever can wait must; 2: all but few must."""
         account = self._handshakes
         if now >= account.until:
             return 0
