@@ -18,7 +18,7 @@ from random import Random
 import pytest
 from cancel_scenarios import still_works
 from linked import linked
-from support.loops import LOOPS, run_under, settled, turns
+from support.loops import HANG, LOOPS, run_under, settled, turns
 
 from burstwire import Config, Connection, DeadlineExceeded, Stream, StreamReset, StreamStopped
 
@@ -87,6 +87,7 @@ class Side:
         datagrams: the peer's datagrams.
         written: streams of this side by their id.
         read: streams of the peer by their id.
+        begun: those of them that have not ended.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Side:
     datagrams: list[int] = field(default_factory=list)
     written: dict[int, Written] = field(default_factory=dict)
     read: dict[int, Read] = field(default_factory=dict)
+    begun: list[Read] = field(default_factory=list)
 
     def pool(self, stream: int) -> bytes:
         """What this side writes into a stream of its own."""
@@ -210,7 +212,7 @@ class Storm:
 
     async def read(self, side: Side, who: str) -> None:
         """A piece of a stream that was begun, or a new stream."""
-        begun = [read for read in side.read.values() if not read.ended]
+        side.begun = begun = [read for read in side.begun if not read.ended]
         if begun and self.random.random() < 0.8:
             await self.limited(self.reading(self.random.choice(begun)))
         else:
@@ -219,7 +221,8 @@ class Storm:
     def accepting(self, side: Side) -> Callable[[float | None], Awaitable[None]]:
         async def one(limit: float | None) -> None:
             stream = await anext(side.connection.incoming_streams())
-            side.read[stream.id] = Read(stream)
+            side.read[stream.id] = read = Read(stream)
+            side.begun.append(read)
 
         return one
 
@@ -353,7 +356,7 @@ def test_tasks_cancelled_at_random_lose_double_and_damage_nothing(
             messages = sum(len(numbers) for side in sides for numbers in side.received.values())
             return limits, messages, sum(len(side.read) for side in sides)
 
-    limits, messages, streams = run_under(loop, main)
+    limits, messages, streams = run_under(loop, main, hang=(10 if full else 1) * HANG)
     outcome(
         "faults",
         f"Tasks cancelled at random ({loop})",

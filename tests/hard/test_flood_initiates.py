@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -51,9 +51,15 @@ class Scene:
     def address(self) -> tuple[str, int]:
         return "127.0.0.1", self.node.info["port"]
 
-    def flood(self, kind: str, rate: float, *, idle: bool) -> None:
-        """Begin; `idle`: as busy, but to a socket that nobody reads."""
+    @contextmanager
+    def flood(self, kind: str, rate: float, *, idle: bool) -> Iterator[dict[str, Any]]:
+        """While this lasts; `idle`: as busy, but to a socket that nobody reads. Afterwards it says what was sent."""
+        done: dict[str, Any] = {}
         self.flooder.ask(kind=kind, rate=rate, spread=ADDRESSES, idle=idle, seconds=120)
+        try:
+            yield done
+        finally:
+            done |= self.flooder.ask(enough=True)
 
     def window(self, seconds: float) -> tuple[float, dict[str, Any], dict[str, Any]]:
         """(bytes a second that the transfer moved, the node before, the node after)."""
@@ -97,18 +103,17 @@ def test_a_transfer_keeps_half_of_its_rate_and_a_new_peer_gets_in_while_initiate
     while len(shares) < TRIES and (not shares or shares[-1] < least):
         calm, flooded = [], []
         for idle in (True, False) * rounds:
-            scene.flood(kind, rate, idle=idle)
-            start = scene.node.ask()
-            time.sleep(seconds / 3)
-            speed, _, after = scene.window(seconds)
-            if not idle:
-                flooded.append(speed)
-                multiplications.append(after["x25519"] - start["x25519"])
-                if len(flooded) == rounds and not shares:
-                    times = asyncio.run(meet(scene, peers))
-            else:
-                calm.append(speed)
-            done = scene.flooder.ask(enough=True)
+            with scene.flood(kind, rate, idle=idle) as done:
+                start = scene.node.ask()
+                time.sleep(seconds / 3)
+                speed, _, after = scene.window(seconds)
+                if not idle:
+                    flooded.append(speed)
+                    multiplications.append(after["x25519"] - start["x25519"])
+                    if len(flooded) == rounds and not shares:
+                        times = asyncio.run(meet(scene, peers))
+                else:
+                    calm.append(speed)
             if not idle:
                 sent.append(done["sent"] / done["seconds"])
         shares.append(median(flooded) / median(calm))
@@ -168,17 +173,16 @@ async def _endure(
         quiet = await endpoint.connect(scene.address, scene.public, timeout=20)
         talking = await endpoint.connect(scene.address, scene.public, timeout=20)
         echoes = []
-        scene.flood(kind, 1e9, idle=False)
-        before = scene.node.ask()
-        end = loop.time() + seconds
-        while loop.time() < end:
-            started = loop.time()
-            await talking.send(b"still there?")
-            await talking.recv()
-            echoes.append(loop.time() - started)
-            await asyncio.sleep(0.02)
-        after = scene.node.ask()
-        done = scene.flooder.ask(enough=True)
+        with scene.flood(kind, 1e9, idle=False) as done:
+            before = scene.node.ask()
+            end = loop.time() + seconds
+            while loop.time() < end:
+                started = loop.time()
+                await talking.send(b"still there?")
+                await talking.recv()
+                echoes.append(loop.time() - started)
+                await asyncio.sleep(0.02)
+            after = scene.node.ask()
         received = {name: after["stats"][name] - before["stats"][name] for name in ("initiates_received",)}
         await quiet.send(b"and you?")
         alive = await quiet.recv() == b"and you?"

@@ -40,10 +40,11 @@ def open_descriptors() -> set[str]:
     return found
 
 
-def run_under(kind: str, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
+def run_under(kind: str, main: Callable[[], Coroutine[Any, Any, Any]], hang: float = HANG) -> Any:
     """Run `main()` in a fresh loop.
 
-    Fails if it hangs, if a task is left or an exception was reported to the loop, or if a descriptor stayed open.
+    Fails if it takes more than `hang` seconds, if a task is left or an exception was reported to the loop, or if a
+    descriptor stayed open.
     """
     factory = uvloop.new_event_loop if kind == "uvloop" else asyncio.SelectorEventLoop
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -55,7 +56,7 @@ def run_under(kind: str, main: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     async def watched() -> Any:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _loop, context: reported.append(context))
-        async with asyncio.timeout(HANG):
+        async with asyncio.timeout(hang):
             result = await main()
         left = asyncio.all_tasks() - {asyncio.current_task()}
         assert not left, f"tasks left behind: {left}"
