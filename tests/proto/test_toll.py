@@ -11,11 +11,13 @@ from pair import Pair
 from burstwire.errors import RemoteProtocolError
 from burstwire.identity import KeyPair
 from burstwire.proto.inbound import MOST_WORK, VIOLATION
+from burstwire.proto.message_calls import TINY
 from burstwire.proto.toll import (
     BURST,
     BYTES_A_UNIT,
     CHARGED_FROM,
     MAX_ACCOUNTS,
+    MESSAGE,
     MOST_A_UNIT,
     MOST_DEBT,
     STREAM,
@@ -32,7 +34,7 @@ STEP = 0.002
 
 def connection(key: object) -> Any:
     """As much of a connection as the toll looks at."""
-    inbound = SimpleNamespace(packets=0, size=0, opened_streams=0, account=None)
+    inbound = SimpleNamespace(packets=0, size=0, opened_streams=0, tiny_messages=0, account=None)
     return SimpleNamespace(
         peer_key=key, local_cid=hash(key), inbound=inbound, outbound=SimpleNamespace(packets=0, size=0)
     )
@@ -151,6 +153,44 @@ def test_streams_are_charged_for_what_the_application_does_about_them_later():
     node.toll.spent(0.0, node.now)
     assert flood.inbound.account.debt == pytest.approx(before + 400 * STREAM)
     assert flood.inbound.opened_streams == 0
+
+
+def test_tiny_messages_are_charged_for_what_the_application_does_about_them_later():
+    node = Node(bulk=True)
+    node.wake_up()
+    (flood,) = node.floods
+    before = flood.inbound.account.debt
+    flood.inbound.tiny_messages = 40_000
+    node.toll.worked(flood, CHARGED_FROM)
+    assert node.toll.charges(0)
+    node.toll.spent(0.0, node.now)
+    assert flood.inbound.account.debt == pytest.approx(before + 40_000 * MESSAGE)
+    assert flood.inbound.tiny_messages == 0
+
+
+def test_a_tiny_message_now_and_then_is_never_charged():
+    node = Node(bulk=True)
+    (flood,) = node.floods
+    flood.inbound.tiny_messages = 40_000
+    node.toll.worked(flood, CHARGED_FROM - 1)
+    assert flood.inbound.tiny_messages == 0
+
+
+@pytest.mark.parametrize("many", [False, True])
+@pytest.mark.parametrize(("size", "tiny"), [(0, True), (8, True), (100, False)])
+def test_messages_are_tiny_if_there_is_more_than_one_in_so_many_bytes(size: int, tiny: bool, many: bool):
+    pair = Pair()
+    sender, receiver = pair.a.connection, pair.b.connection
+    assert sender.send_messages([bytes(size)] * 500) == 500
+    pair.settle()
+    if many:
+        assert len(receiver.next_messages(1000)) == 500
+    else:
+        for _ in range(500):
+            assert receiver.next_message() == bytes(size)
+    expected = 500 - 500 * (size + 1 + (size > 63)) // TINY
+    assert receiver.inbound.tiny_messages == pytest.approx(max(0, expected), abs=20)
+    assert (receiver.inbound.tiny_messages > 0) is tiny
 
 
 def test_accounts_are_bounded_and_the_oldest_goes_first():

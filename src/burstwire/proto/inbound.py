@@ -70,6 +70,7 @@ class Inbound:
             one wake-up brought more of them than can be looked at.
         cost: units of work (about a microsecond each) that the latest batch took beside bulk data.
         opened_streams: streams that the peer has opened and the toll has not yet heard of.
+        tiny_messages: likewise, messages beyond one for each `TINY` bytes of them.
         account: what the peer owes, if its packets were costly.
     """
 
@@ -88,6 +89,7 @@ class Inbound:
         "opened_streams",
         "packets",
         "size",
+        "tiny_messages",
         "unopened",
         "watch_from",
     )
@@ -105,6 +107,7 @@ class Inbound:
         self._work = 0
         """`cost` of the current batch so far."""
         self.opened_streams = 0
+        self.tiny_messages = 0
         self.account: Account | None = None
         self._ahead = -1
         """The highest number that was admitted in this batch."""

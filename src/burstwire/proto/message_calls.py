@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from burstwire.errors import TransportError
     from burstwire.proto.connection import Connection
     from burstwire.proto.flow import FlowControl
+    from burstwire.proto.inbound import Inbound
     from burstwire.proto.messages import MessageReader, MessageWriter
     from burstwire.proto.sending import SendHalf
     from burstwire.proto.stream_table import StreamTable
@@ -24,6 +25,9 @@ __all__ = ["MessageCalls"]
 
 SMALL = 16 * 1024
 """Bytes of a message from which on it is written to the ring at once instead of being kept until packets are made."""
+
+TINY = 32
+"""Bytes: one message for as many is what bulk data cost; the messages beyond are counted (`Inbound.tiny_messages`)."""
 
 CREDIT_AT = 64 * 1024
 """Bytes of messages taken one by one for which the peer is credited together."""
@@ -38,6 +42,7 @@ class MessageCalls:
     emit: Callable[[Event], None]
     error: TransportError | None
     flow: FlowControl
+    inbound: Inbound
     reader: MessageReader
     streams: StreamTable
     writer: MessageWriter
@@ -98,6 +103,7 @@ class MessageCalls:
             if not reader.announced:
                 return None
             reader.fetch()
+            self._count_tiny(len(reader.ready), reader.ready_bytes)
             if not reader.ready:
                 messages = self.next_messages(1)
                 return messages[0] if messages else None
@@ -120,12 +126,19 @@ class MessageCalls:
         if not reader.announced:  # exact, and what most calls find that are about to wait
             return []
         messages, freed = reader.take(limit)
+        self._count_tiny(len(messages), freed)
         if freed:
             self.flow.consume(self.streams.messages, freed)
         if reader.violation is not None:
             self.wake()
         reader.announced = reader.available if len(messages) == limit else False
         return messages
+
+    def _count_tiny(self, messages: int, size: int) -> None:
+        """Messages so small that they cost far more than their bytes are charged to the peer (`toll.Toll`)."""
+        tiny = messages - size // TINY
+        if tiny > 0:
+            self.inbound.tiny_messages += tiny
 
     # inputs
 

@@ -47,6 +47,9 @@ MOST_A_UNIT = 20e-6
 STREAM = 50e-6
 """Seconds that are charged for a stream that a peer opens: what the application does about it comes later."""
 
+MESSAGE = 0.5e-6
+"""Seconds that are charged for a tiny message (`message_calls.TINY`): it is cut out, and told to the application."""
+
 BURST = 0.05
 """Seconds of work beyond its share that a peer may have done."""
 
@@ -157,6 +160,8 @@ class Toll:
         self._work += work
         if work >= CHARGED_FROM:
             self._costly.append((connection, work))
+        else:
+            connection.inbound.tiny_messages = 0  # now and then one costs nobody anything
 
     def charges(self, bulk: int) -> bool:
         """The wake-up brought `bulk` bytes that C took; returns whether `spent` must say how long all of it took."""
@@ -190,8 +195,9 @@ class Toll:
             connection.inbound.account = account
             share = self._share_of(key, now)
             inbound = connection.inbound
-            cost = units * min(seconds / work, MOST_A_UNIT) + inbound.opened_streams * STREAM
-            inbound.opened_streams = 0
+            cost = units * min(seconds / work, MOST_A_UNIT)
+            cost += inbound.opened_streams * STREAM + inbound.tiny_messages * MESSAGE
+            inbound.opened_streams = inbound.tiny_messages = 0
             account.charge(cost, share, now)
 
     # inside
