@@ -157,7 +157,7 @@ class Config:
     key_update_packets: int = 1 << 22
     key_update_bytes: int = 64 * GIB
     key_update_interval: float = 600.0
-    costly_share: float = 0.25
+    costly_share: float = 0.2
     handshake_share: float = 0.25
     cookie_threshold: int = 1000
     receive_slots: int = 16
