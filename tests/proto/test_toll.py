@@ -142,30 +142,18 @@ def test_a_single_long_wake_up_is_charged_by_its_work_and_not_for_all_that_happe
     assert node.floods[0].inbound.account.debt <= 100 * MOST_A_UNIT < BURST
 
 
-def test_streams_are_charged_for_what_the_application_does_about_them_later():
-    node = Node(bulk=True)
-    node.wake_up()
-    flood = node.floods[0]
-    before = flood.inbound.account.debt
-    flood.inbound.opened_streams = 400
-    node.toll.worked(flood, CHARGED_FROM)
-    assert node.toll.charges(0)
-    node.toll.spent(0.0, node.now)
-    assert flood.inbound.account.debt == pytest.approx(before + 400 * STREAM)
-    assert flood.inbound.opened_streams == 0
-
-
-def test_tiny_messages_are_charged_for_what_the_application_does_about_them_later():
+@pytest.mark.parametrize(("counter", "each"), [("opened_streams", STREAM), ("tiny_messages", MESSAGE)])
+def test_what_the_application_does_later_about_streams_and_tiny_messages_is_charged(counter: str, each: float):
     node = Node(bulk=True)
     node.wake_up()
     (flood,) = node.floods
     before = flood.inbound.account.debt
-    flood.inbound.tiny_messages = 40_000
+    setattr(flood.inbound, counter, round(0.02 / each))
     node.toll.worked(flood, CHARGED_FROM)
     assert node.toll.charges(0)
     node.toll.spent(0.0, node.now)
-    assert flood.inbound.account.debt == pytest.approx(before + 40_000 * MESSAGE)
-    assert flood.inbound.tiny_messages == 0
+    assert flood.inbound.account.debt == pytest.approx(before + 0.02)
+    assert getattr(flood.inbound, counter) == 0
 
 
 def test_a_tiny_message_now_and_then_is_never_charged():
