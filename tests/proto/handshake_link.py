@@ -196,3 +196,16 @@ def agree(one: Established, other: Established) -> bool:
         and one.peer_parameters == other.local_parameters
         and other.peer_parameters == one.local_parameters
     )
+
+
+def pair(
+    config_a: Config | None = None, config_b: Config | None = None, seed: int = 1, **options: float
+) -> tuple[Link, Node, Node]:
+    """Two nodes and a link between them."""
+    a, b = Node(address(1), seed, config_a), Node(address(2), seed + 1000, config_b)
+    return Link(a, b, seed=seed, **options), a, b  # type: ignore[arg-type]
+
+
+def cookies_always() -> Config:
+    """Whoever comes must prove the address first."""
+    return Config(cookie_threshold=0)
