@@ -123,3 +123,21 @@ class BbrPath:
         state = self.cc.state
         if not self.visited or self.visited[-1][1] is not state:
             self.visited.append((self.now, state))
+
+
+def steady(**options: float) -> BbrPath:
+    """A path whose sender has found its rate and cruises."""
+    path = BbrPath(**options)
+    path.reach(State.CRUISE)
+    return path
+
+
+class Once:
+    """Loses one packet."""
+
+    def __init__(self, packets: int = 1) -> None:
+        self.left = packets
+
+    def __call__(self, number: int) -> bool:
+        self.left -= 1
+        return self.left >= 0
