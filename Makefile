@@ -7,7 +7,7 @@
 #   make bench          the benchmarks, about 20 minutes; report and plots in build/bench/
 #   make bench-quick    the same with smaller amounts, less than two minutes
 #   make bench-paths    congestion controllers on simulated paths, minutes; report and plots in build/bench/paths/
-#   make bench-paths-real  shaped links between network namespaces, beside the kernel's TCP; root, about twenty minutes
+#   make bench-paths-real  shaped links between network namespaces, beside the kernel's TCP; root, about 25 minutes
 #   make lint           ruff, mypy, and the C core with warnings, also those of gcc's analyzer, as errors
 #   make wheel          sdist and wheel in dist/ (BUNDLE=1: with a copy of libIPSec_MB in it, tagged manylinux)
 #   make test-sanitize  the tests with the C core under ASan and UBSan (SANITIZE_TESTS="tests/core tests/crypto")
