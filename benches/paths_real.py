@@ -1,6 +1,6 @@
 """burstwire on shaped links between network namespaces: beside the kernel's TCP, alone, lossy, narrow, and moving.
 
-    python -m benches.paths_real                      all sections, about twenty minutes
+    python -m benches.paths_real                      all sections, about 25 minutes
     python -m benches.paths_real --section beside     one of them; may be given several times
 
 Each flow is two processes, the link is one more (benches/shaped/link.c). What is to be reached is printed as "holds" or
