@@ -181,7 +181,7 @@ def test_a_sender_that_backed_off_goes_on_as_soon_as_it_hears_its_peer() -> None
         sim.network.outage(1000, client.host.address)
         recovery = server.connection.recovery
         sim.run(lambda: recovery.pto_count == 6)
-        sim.pass_time(0.1)  # in which that probe is lost, too
+        sim.pass_time(recovery.pto())  # that probe is lost, too, and by now no answer to it can be on its way
         sim.network.heal()
         due = recovery.deadline()
         assert due is not None

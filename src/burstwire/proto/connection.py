@@ -352,6 +352,7 @@ class Connection(Lifetime, MessageCalls):
         """Packets have the size that the search has arrived at from now on."""
         self.mtu = self.pmtu.size
         self.recovery.set_mtu(self.mtu)
+        self.outbound.mtu_changed()
         self._wake(self)
 
     def path_changed(self, size: int, now: float) -> None:
@@ -359,6 +360,7 @@ class Connection(Lifetime, MessageCalls):
         self.pmtu.new_path(size)
         self.mtu = self.recovery.mtu = self.pmtu.size
         self.recovery.new_path(now)
+        self.outbound.mtu_changed()
         self.ecn.new_path(self.next_counter)
         self._resume(now)
 

@@ -199,6 +199,11 @@ class Outbound:
         self._ack_requests += 1
         return f.encode_ack_frequency(self._ack_requests, self._ack_packets - 1, int(delay * 1e6), 1)
 
+    def mtu_changed(self) -> None:
+        """Packets have another size, so that the window holds another number of them."""
+        if self._ack_packets:
+            self._ack_window = 0
+
     # inside
 
     def _ask_for_acks(self) -> None:
@@ -206,11 +211,13 @@ class Outbound:
         connection = self.connection
         recovery = connection.recovery
         window = recovery.controller.window
-        packets = min(max(window // (ACKS_PER_WINDOW * connection.mtu), 2), MOST_BEFORE_ACK)
+        in_flight = recovery.window() + recovery.log.in_flight  # at most
+        packets = min(max(in_flight // (ACKS_PER_WINDOW * connection.mtu), 2), MOST_BEFORE_ACK)
         self._ack_window = 2 * window
         self._ack_small_window = window // 4 if packets > 2 else 0
-        # On short paths a wake-up takes in more packets than that, and timers are longer than round trips.
-        if recovery.rtt.smoothed >= SHORT_PATH and packets != self._ack_packets:
+        # On short paths a wake-up takes in more packets than that, and timers are longer than round trips. But what was
+        # asked for must never be more than is in flight: then all would wait for the longest delay of an ACK.
+        if packets < self._ack_packets or (recovery.rtt.smoothed >= SHORT_PATH and packets != self._ack_packets):
             self._ack_packets = packets
             connection.ask((f.ACK_FREQUENCY,))
 
