@@ -25,7 +25,7 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 
-from burstwire.crypto.kdf import expand, extract
+from burstwire.crypto.kdf import derive
 from burstwire.errors import CryptoError
 
 __all__ = [
@@ -92,7 +92,7 @@ def open_cookie(public: bytes, salt: bytes, mac1: bytes, sealed: bytes) -> bytes
 
 
 def _cookie_cipher(public: bytes, salt: bytes) -> ChaCha20Poly1305:
-    return ChaCha20Poly1305(expand(extract(salt, public), b"burstwire 1 cookie"))
+    return ChaCha20Poly1305(derive(salt, public, b"burstwire 1 cookie"))
 
 
 class CookieJar:

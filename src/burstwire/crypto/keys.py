@@ -22,8 +22,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from burstwire.crypto import kdf
 from burstwire.crypto.aead import Aead, make_aead
-from burstwire.crypto.kdf import expand, extract
 from burstwire.crypto.secret import Material, Secret
 from burstwire.errors import CryptoError
 
@@ -47,8 +47,8 @@ def derive(split: tuple[Material, Material], initiator: bool, handshake_hash: by
         initiator: whether this side started the handshake.
         handshake_hash: of the finished handshake.
     """
-    first = expand(extract(handshake_hash, split[0]), b"burstwire 1 initiator")
-    second = expand(extract(handshake_hash, split[1]), b"burstwire 1 responder")
+    first = kdf.derive(handshake_hash, split[0], b"burstwire 1 initiator")
+    second = kdf.derive(handshake_hash, split[1], b"burstwire 1 responder")
     return (first, second) if initiator else (second, first)
 
 
@@ -62,7 +62,7 @@ class _Generation:
         self.made: Aead | None = None
 
     def following(self) -> _Generation:
-        return _Generation(expand(self._secret, b"burstwire 1 update"))
+        return _Generation(kdf.expand(self._secret, b"burstwire 1 update"))
 
     def rest(self) -> None:
         self.made = None
@@ -70,7 +70,7 @@ class _Generation:
     def aead(self, number: int, backend: str | None) -> Aead:
         if self.made is None:
             name, size = _ALGORITHMS[number]
-            key = expand(self._secret, b"burstwire 1 key" + bytes((number,)), size)
+            key = kdf.expand(self._secret, b"burstwire 1 key" + bytes((number,)), size)
             self.made = make_aead(name, key, backend)
         return self.made
 

@@ -31,9 +31,8 @@ from typing import Final
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from burstwire.crypto import kdf
 from burstwire.crypto.secret import Material, Secret, overwrite
 from burstwire.errors import ConfigError, HandshakeError
 
@@ -111,19 +110,18 @@ class _Symmetric:
 def _hkdf(chaining: memoryview, material: Material, count: int) -> Secret:
     """HKDF of §4.3: RFC 5869 with empty info and `count` blocks, one behind the other. All in one call, which is
     cheaper than HMACs; what is used of it are views, which are cheaper than secrets of their own."""
-    blocks = Secret(count * 32)
-    salt = bytes(chaining)  # nothing else is taken
-    HKDF(_SHA256, count * 32, salt, b"").derive_into(material, blocks)
+    salt = bytes(chaining)
+    blocks = kdf.derive(salt, material, b"", count * 32)
     overwrite(salt)
     return blocks
 
 
-_SHA256: Final = SHA256()
+_public_key = X25519PublicKey.from_public_bytes
 
 
-def _exchange(private: X25519PrivateKey, public: bytes) -> Secret:
+def _exchange(private: X25519PrivateKey, public: X25519PublicKey) -> Secret:
     try:
-        return Secret.taken(private.exchange(X25519PublicKey.from_public_bytes(public)))
+        return Secret.taken(private.exchange(public))
     except ValueError:
         # What cryptography raises for an all-zero result.
         raise HandshakeError("a public key in the handshake is of low order") from None
@@ -150,7 +148,7 @@ class StaticKey:
     def shared(self, peer: bytes) -> Secret:
         """The `ss` result with a peer's static public key, remembered or computed; raises HandshakeError."""
         known = self._shared.get(peer)
-        return known if known is not None else _exchange(self.private, peer)
+        return known if known is not None else _exchange(self.private, _public_key(peer))
 
     def remember(self, peer: bytes, shared: Secret) -> None:
         """Keep what `shared` gave, now that the peer has shown that it can compute it, too."""
@@ -227,7 +225,7 @@ class HandshakeState:
         self._psk = psk
         self._random = random
         self._ephemeral: X25519PrivateKey | None = None
-        self._remote_ephemeral = b""
+        self._remote_ephemeral: X25519PublicKey | None = None
         self._shared = Secret()
         self._step = 0
         self._symmetric = _Symmetric(_NAME if psk is None else _NAME_PSK)
@@ -276,14 +274,15 @@ class HandshakeState:
         parts = [public]
         if self._initiator:
             assert self._remote_static is not None
-            state.mix_key(_exchange(ephemeral, self._remote_static))
+            state.mix_key(_exchange(ephemeral, _public_key(self._remote_static)))
             parts.append(state.seal(self._static.public))
             self._shared = self._static.shared(self._remote_static)
             state.mix_key(self._shared)
         else:
             assert self._remote_static is not None
+            assert self._remote_ephemeral is not None
             state.mix_key(_exchange(ephemeral, self._remote_ephemeral))
-            state.mix_key(_exchange(ephemeral, self._remote_static))
+            state.mix_key(_exchange(ephemeral, _public_key(self._remote_static)))
             if self._psk is not None:
                 state.mix_key_and_hash(self._psk)
         parts.append(state.seal(payload))
@@ -347,13 +346,14 @@ class HandshakeState:
             # §9.2: with a pre-shared key the ephemeral public key also randomises the encryption key.
             state.mix_key(public)
 
-    def _read_1(self, message: bytes) -> tuple[_Symmetric, bytes, bytes, bytes]:
+    def _read_1(self, message: bytes) -> tuple[_Symmetric, bytes, X25519PublicKey, bytes]:
         if len(message) < MESSAGE_1_OVERHEAD:
             raise HandshakeError(f"handshake message 1 has {len(message)} bytes; at least {MESSAGE_1_OVERHEAD}")
         state = self._symmetric.copy()
         sealed_end = 2 * KEY_SIZE + _TAG
-        ephemeral = bytes(message[:KEY_SIZE])
-        self._mix_ephemeral(state, ephemeral)
+        public = bytes(message[:KEY_SIZE])
+        ephemeral = _public_key(public)
+        self._mix_ephemeral(state, public)
         state.mix_key(_exchange(self._static.private, ephemeral))
         static = state.open(bytes(message[KEY_SIZE:sealed_end]))
         if self._pin is not None and not hmac.compare_digest(static, self._pin):
@@ -364,14 +364,15 @@ class HandshakeState:
         self._static.remember(static, shared)
         return state, payload, ephemeral, static
 
-    def _read_2(self, message: bytes) -> tuple[_Symmetric, bytes, bytes, bytes]:
+    def _read_2(self, message: bytes) -> tuple[_Symmetric, bytes, X25519PublicKey, bytes]:
         if len(message) < MESSAGE_2_OVERHEAD:
             raise HandshakeError(f"handshake message 2 has {len(message)} bytes; at least {MESSAGE_2_OVERHEAD}")
         assert self._ephemeral is not None
         assert self._remote_static is not None
         state = self._symmetric.copy()
-        ephemeral = bytes(message[:KEY_SIZE])
-        self._mix_ephemeral(state, ephemeral)
+        public = bytes(message[:KEY_SIZE])
+        ephemeral = _public_key(public)
+        self._mix_ephemeral(state, public)
         state.mix_key(_exchange(self._ephemeral, ephemeral))
         state.mix_key(_exchange(self._static.private, ephemeral))
         if self._psk is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hmac
 
-from burstwire.crypto.kdf import expand, extract
+from burstwire.crypto.kdf import derive
 from burstwire.crypto.secret import Material, Secret
 
 __all__ = ["reset_key", "reset_token"]
@@ -18,7 +18,7 @@ __all__ = ["reset_key", "reset_token"]
 
 def reset_key(private: Material) -> Secret:
     """The key that makes this node's tokens (32 bytes), from its private key (32 bytes)."""
-    return expand(extract(b"", private), b"reset")
+    return derive(b"", private, b"reset")
 
 
 def reset_token(key: Material, cid: int) -> bytes:
