@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from burstwire.config import AEADS, Config
@@ -78,7 +76,7 @@ def test_the_initiators_first_choice_that_the_responder_allows_is_taken(
 
 
 def test_aeads_that_nobody_knows_are_skipped() -> None:
-    offer = replace(offered(), aeads=(200, 77, AEAD_IDS[AEADS[1]]))
+    offer = offered()._replace(aeads=(200, 77, AEAD_IDS[AEADS[1]]))
     assert negotiation.judge(offer, Config(), 1, (1,)) == AEADS[1]
 
 
@@ -86,7 +84,7 @@ def test_aeads_that_nobody_knows_are_skipped() -> None:
     ("offer", "config", "code", "word"),
     [
         (offered(Config(aeads=(AEADS[0],))), Config(aeads=(AEADS[1],)), Refusal.AEAD, AEADS[1]),
-        (replace(offered(), aeads=()), Config(), Refusal.AEAD, "packet protection"),
+        (offered()._replace(aeads=()), Config(), Refusal.AEAD, "packet protection"),
         (
             offered(Config(application_protocol="a")),
             Config(application_protocol="b"),
@@ -94,9 +92,9 @@ def test_aeads_that_nobody_knows_are_skipped() -> None:
             "'b'",
         ),
         (offered(), Config(application_protocol="b"), Refusal.PROTOCOL, "''"),
-        (replace(offered(), versions=()), Config(), Refusal.VERSION, "no version"),
-        (replace(offered(), versions=(9,)), Config(), Refusal.VERSION, "0x9"),
-        (replace(offered(), attempt=None), Config(), Refusal.PARAMETERS, "attempt"),
+        (offered()._replace(versions=()), Config(), Refusal.VERSION, "no version"),
+        (offered()._replace(versions=(9,)), Config(), Refusal.VERSION, "0x9"),
+        (offered()._replace(attempt=None), Config(), Refusal.PARAMETERS, "attempt"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_words(
@@ -128,11 +126,11 @@ def test_a_version_that_only_one_side_knows_is_no_downgrade() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        replace(answered(), aeads=()),
-        replace(answered(), aeads=(0, 1)),
-        replace(answered(), aeads=(99,)),
-        replace(answered(), application_protocol="other"),
-        replace(answered(), versions=()),
+        answered()._replace(aeads=()),
+        answered()._replace(aeads=(0, 1)),
+        answered()._replace(aeads=(99,)),
+        answered()._replace(application_protocol="other"),
+        answered()._replace(versions=()),
     ],
 )
 def test_an_answer_that_makes_no_sense_ends_the_attempt(wrong: TransportParameters) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,6 +81,28 @@ def test_cut_or_mutated_parameters_are_read_or_refused(value: TransportParameter
     expect_parameters_or_refusal(bytes(raw[: data.draw(st.integers(0, len(raw)))]))
 
 
+@given(all_parameters, all_parameters, st.integers(0, 300), st.integers(0, 300))
+def test_what_was_read_before_has_no_part_in_what_is_read(
+    one: TransportParameters, two: TransportParameters, cut: int, at: int
+) -> None:
+    """Payloads that begin alike are not read twice as far as they do."""
+    first, second = parameters.encode(one), parameters.encode(two)
+    for mixed in (first[:cut] + second, first[:cut] + second[at:], first + first[:cut], first[: len(first) - cut]):
+        parameters.decode(b"")
+        parameters.decode(item(0x5000, b""))
+        alone = outcome(mixed)
+        parameters.decode(first)
+        assert outcome(mixed) == alone
+        assert outcome(first) == one
+
+
+def outcome(raw: bytes) -> TransportParameters | str:
+    try:
+        return parameters.decode(raw)
+    except WireError as error:
+        return error.reason
+
+
 @given(st.binary(max_size=200))
 def test_random_bytes_are_read_or_refused(raw: bytes) -> None:
     expect_parameters_or_refusal(raw)
@@ -152,7 +173,7 @@ def test_a_refusal_with_mangled_words_is_still_a_refusal() -> None:
 )
 def test_what_would_be_refused_is_not_written(field: str, value: Any) -> None:
     with pytest.raises(ValueError, match=field):
-        parameters.encode(replace(TransportParameters(), **{field: value}))
+        parameters.encode(TransportParameters()._replace(**{field: value}))
 
 
 def test_numbers_are_those_of_the_documents() -> None:

@@ -6,11 +6,10 @@ skipped, a repeated id is TRANSPORT_PARAMETER_ERROR. Ids below 0x4000 are those 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
 from struct import Struct
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from burstwire.wire import varint
 from burstwire.wire.errors import TransportCode, WireError
@@ -23,8 +22,7 @@ AEAD_IDS: Final = {"aes-128-gcm": 0, "aes-256-gcm": 1, "chacha20-poly1305": 2}
 _PADDING_ID: Final = 0x4009
 
 
-@dataclass(frozen=True, slots=True)
-class TransportParameters:
+class TransportParameters(NamedTuple):
     """What one side tells the other in the handshake. Sizes are bytes, times milliseconds.
 
     Attributes:
@@ -101,7 +99,6 @@ _MEANT: Final = frozenset({*_INTEGERS, _VERSIONS_ID, _AEADS_ID, _PROTOCOL_ID, _R
 _CIDS: Final = Struct(">II")
 
 _DEFAULTS: Final = TransportParameters()
-
 
 _MEMO: Final = 512
 """Values that are remembered of those read and written: an endpoint says the same to every peer and, where its peers
@@ -181,39 +178,66 @@ def _encode_lists(versions: tuple[int, ...], aeads: tuple[int, ...], protocol: s
 def decode(payload: bytes | memoryview) -> TransportParameters:
     """Read parameters; raises WireError(TRANSPORT_PARAMETER_ERROR) for anything malformed."""
     data = bytes(payload)
-    end = len(data)
-    seen: set[int] = set()
-    fields: dict[str, Any] = {}
-    position = 0
-    read = varint.read
     try:
-        while position < end:
-            identifier, position = read(data, position)
-            length, position = read(data, position)
-            stop = position + length
-            if stop > end:
-                raise _refuse("a parameter is cut short")
-            if identifier in seen:
-                raise _refuse(f"parameter {identifier:#x} is there twice")
-            seen.add(identifier)
-            if identifier in _FIXED:
-                name, size = _FIXED[identifier]
-                if length != size:
-                    raise _refuse(f"{name} has {length} bytes instead of {size}")
-                fields[name] = data[position:stop]
-            elif identifier in _MEANT:
-                value = data[position:stop]
-                name, fields[name] = _recall(identifier, value) if length <= _SHORT else _read(identifier, value)
-            elif identifier == _CIDS_ID:
-                if length != 8:
-                    raise _refuse("cids is not two u32")
-                fields["cids"] = _CIDS.unpack_from(data, position)
-            position = stop
+        position, seen, fields = _begin(data)
+        _read_on(data, position, seen, fields)
     except varint.TRUNCATED:
         raise _refuse("a parameter is cut short") from None
     except UnicodeDecodeError:
         raise _refuse("application_protocol is not UTF-8") from None
     return TransportParameters(**fields)
+
+
+Beginning = tuple[bytes, frozenset[int], dict[str, Any]]
+"""How a payload began, with all integers before anything else, and what they said: identifiers and fields."""
+
+_latest: list[Beginning] = [(b"", frozenset(), {})]
+"""Of the payload that was read last, as the only element. Most others begin with the same bytes: what differs from
+connection to connection comes behind."""
+
+
+def _begin(data: bytes) -> tuple[int, set[int], dict[str, Any]]:
+    """Reads the integers that `data` begins with, or remembers them; returns where to go on, identifiers, fields."""
+    raw, known, values = _latest[0]
+    if raw and data.startswith(raw):
+        return len(raw), set(known), values.copy()
+    seen: set[int] = set()
+    fields: dict[str, Any] = {}
+    position = _read_on(data, 0, seen, fields, integers_only=True)
+    _latest[0] = data[:position], frozenset(seen), fields.copy()
+    return position, seen, fields
+
+
+def _read_on(data: bytes, position: int, seen: set[int], fields: dict[str, Any], *, integers_only: bool = False) -> int:
+    """Reads parameters from `position` on into `seen` and `fields`; returns where it ended: at the end of `data`, or
+    before the first that is not an integer."""
+    end = len(data)
+    read = varint.read
+    while position < end:
+        identifier, start = read(data, position)
+        if integers_only and identifier not in _INTEGERS:
+            break
+        length, start = read(data, start)
+        stop = start + length
+        if stop > end:
+            raise _refuse("a parameter is cut short")
+        if identifier in seen:
+            raise _refuse(f"parameter {identifier:#x} is there twice")
+        seen.add(identifier)
+        if identifier in _FIXED:
+            name, size = _FIXED[identifier]
+            if length != size:
+                raise _refuse(f"{name} has {length} bytes instead of {size}")
+            fields[name] = data[start:stop]
+        elif identifier in _MEANT:
+            value = data[start:stop]
+            name, fields[name] = _recall(identifier, value) if length <= _SHORT else _read(identifier, value)
+        elif identifier == _CIDS_ID:
+            if length != 8:
+                raise _refuse("cids is not two u32")
+            fields["cids"] = _CIDS.unpack_from(data, start)
+        position = stop
+    return position
 
 
 def _read(identifier: int, value: bytes) -> tuple[str, Any]:
