@@ -87,6 +87,9 @@ class _Forgotten(_Generation):
         raise CryptoError("the connection has ended, and its keys are gone")
 
 
+_FORGOTTEN: Final = _Forgotten(b"")
+
+
 class TrafficKeys:
     """The keys of one connection, both directions.
 
@@ -177,5 +180,5 @@ class TrafficKeys:
 
     def forget(self) -> None:
         """Drop all keys: the connection has ended, and seals and opens nothing any more."""
-        self._seal = self._open = _Forgotten(b"")
+        self._seal = self._open = _FORGOTTEN
         self._previous = self._next = None

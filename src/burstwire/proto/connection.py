@@ -433,6 +433,7 @@ class Connection(Lifetime, MessageCalls):
         for stream in self.streams.open.values():
             stream.sending.release_if_idle()
             stream.receiving.release_if_idle()
+        self.reader.release_if_idle()
 
     def destroy(self) -> None:
         """Gives back what the connection holds of the endpoint, once it has ended."""

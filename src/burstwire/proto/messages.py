@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from burstwire.errors import MessageTooLarge
+from burstwire.proto.datagrams import NOTHING
 from burstwire.wire import varint
 from burstwire.wire.errors import TransportCode, WireError
 
@@ -149,7 +150,7 @@ class MessageReader:
     def __init__(self, stream: Stream, limit: int) -> None:
         self._stream = stream
         self.limit = limit
-        self.ready: deque[bytes] = deque()
+        self.ready: deque[bytes] = NOTHING
         self.ready_bytes = 0
         self.uncredited = 0
         """Bytes of the stream that the application has taken one by one since the peer was credited for any."""
@@ -182,7 +183,6 @@ class MessageReader:
         taken, not even in part, goes the usual way.
         """
         half = self._stream.receiving
-        ready = self.ready
         end = len(data)
         if not end or offset != half.read_offset or offset != half.ready:
             return False
@@ -206,9 +206,9 @@ class MessageReader:
                 return False
             messages.append(bytes(data[position:stop]))
             position = stop
-        if len(ready) + len(messages) > MAX_READY:
+        if len(self.ready) + len(messages) > MAX_READY:
             return False
-        ready.extend(messages)
+        self._keep(messages)
         self.ready_bytes += end
         half.skip_ahead(end)
         return True
@@ -244,7 +244,7 @@ class MessageReader:
         if half.ready - half.read_offset > 1 and self._assembly is None and not self.ready and self.violation is None:
             messages: list[bytes] = []
             self.ready_bytes += self._take_many(messages, MAX_READY)
-            self.ready.extend(messages)
+            self._keep(messages)
 
     def credit(self) -> int:
         """Bytes of the stream that were taken one by one, to be credited now."""
@@ -294,7 +294,19 @@ class MessageReader:
                 freed += self._begin_assembly(*head)
         return messages, freed
 
+    def release_if_idle(self) -> None:
+        """Gives memory back while nothing waits outside of the ring."""
+        if not self.ready:
+            self.ready = NOTHING
+
     # inside
+
+    def _keep(self, messages: Sequence[bytes]) -> None:
+        """Puts whole messages behind those outside of the ring."""
+        if self.ready is NOTHING:
+            self.ready = deque(messages)
+        else:
+            self.ready.extend(messages)
 
     def _too_large(self, head: tuple[int, int]) -> bool:
         """Whether the message in front is incomplete and so large that it must not wait in the ring."""
@@ -369,7 +381,7 @@ class MessageReader:
                     return credited
                 before -= 1
                 half.skip(prefix)
-                self.ready.append(half.read(length))
+                self._keep((half.read(length),))
                 shortest = varint.size(length)  # which `take` frees
                 self.ready_bytes += shortest + length
                 credited += prefix - shortest

@@ -15,6 +15,9 @@ MAX_RECEIVED_RANGES = 512
 """Ranges of packet numbers remembered for each connection. Every lost packet leaves a hole for ever (numbers
 are not used twice), so the table must forget; 512 holes are some round trips of heavy loss in 8 KiB."""
 
+NOTHING: list[int] = []
+"""In place of the lists of a set that holds nothing, as most of a connection's do; never changed."""
+
 
 class RangeSet:
     """A set of integers >= 0 for dense numbers such as stream offsets.
@@ -28,8 +31,7 @@ class RangeSet:
     __slots__ = ("_his", "_los", "total")
 
     def __init__(self) -> None:
-        self._los: list[int] = []
-        self._his: list[int] = []
+        self._los = self._his = NOTHING
         self.total = 0
 
     def __repr__(self) -> str:
@@ -79,6 +81,10 @@ class RangeSet:
         if lo >= hi:
             return 0
         los, his = self._los, self._his
+        if his is NOTHING:
+            self._los, self._his = [lo], [hi]
+            self.total = hi - lo
+            return hi - lo
         if not his or lo > his[-1]:
             los.append(lo)
             his.append(hi)
