@@ -18,6 +18,8 @@ __all__ = ["NUMBERS", "NativeAead"]
 NUMBERS: Final = {"aes-128-gcm": 0, "aes-256-gcm": 1, "chacha20-poly1305": 2}
 """What C calls them."""
 
+_ADDRESS: Final = ffi.typeof("uintptr_t")
+
 
 class NativeAead:
     """One key of one packet protection, for runs in slots. Back ends derive from it.
@@ -30,10 +32,10 @@ class NativeAead:
 
     def __init__(self, cipher: Any, name: str) -> None:
         """Takes over a `bw_cipher *`; raises CryptoError if it is NULL."""
-        if cipher == ffi.NULL:
+        if not cipher:
             raise CryptoError(f"{type(self).__name__} made no cipher for {name}")
         self._cipher = ffi.gc(cipher, lib.bw_cipher_free)
-        self.handle = int(ffi.cast("uintptr_t", cipher))
+        self.handle = int(ffi.cast(_ADDRESS, cipher))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, key …>"

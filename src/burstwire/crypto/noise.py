@@ -127,6 +127,11 @@ def _exchange(private: X25519PrivateKey, public: X25519PublicKey) -> Secret:
         raise HandshakeError("a public key in the handshake is of low order") from None
 
 
+def _check_size(name: str, key: bytes) -> None:
+    if len(key) != KEY_SIZE:
+        raise ConfigError(f"{name} has {len(key)} bytes; it must have {KEY_SIZE}")
+
+
 class StaticKey:
     """This side's static key, as many handshakes share it.
 
@@ -207,14 +212,14 @@ class HandshakeState:
         Raises:
             ConfigError: a key has not 32 bytes, or the initiator gives no remote_static.
         """
-        for name, value in (
-            ("static", static),
-            ("remote_static", remote_static),
-            ("ephemeral", ephemeral),
-            ("psk", psk),
-        ):
-            if isinstance(value, bytes) and len(value) != KEY_SIZE:
-                raise ConfigError(f"{name} has {len(value)} bytes; it must have {KEY_SIZE}")
+        if isinstance(static, bytes):
+            _check_size("static", static)
+        if remote_static is not None:
+            _check_size("remote_static", remote_static)
+        if ephemeral is not None:
+            _check_size("ephemeral", ephemeral)
+        if psk is not None:
+            _check_size("psk", psk)
         if initiator and remote_static is None:
             raise ConfigError("the initiator of an IK handshake must know the remote_static key")
         self._initiator = initiator
