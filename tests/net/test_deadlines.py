@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -52,6 +53,29 @@ def test_who_waits_to_receive_waits_no_longer_than_it_said_and_takes_nothing(cal
             assert await link.here.recv(timeout=30) == b"message"
             assert await link.here.recv_datagram(timeout=30) == b"datagram"
             assert await here.read(100, timeout=30) == b"stream"
+
+    run(main)
+
+
+@pytest.mark.parametrize(("timeout", "error"), [("3", TypeError), (True, TypeError), (float("nan"), ValueError)])
+def test_a_timeout_that_is_no_number_of_seconds_is_refused_and_nothing_is_waited_for(
+    timeout: Any, error: type[Exception], run: Run
+) -> None:
+    async def main() -> None:
+        async with linked(Config()) as link:
+            here, _ = await link.stream()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # also of coroutines that nobody awaited
+                for call in (
+                    link.here.recv(timeout=timeout),
+                    link.here.wait_closed(timeout=timeout),
+                    here.read(1, timeout=timeout),
+                    link.a.connect(link.b.local_address, link.b.public_key, timeout=timeout),
+                ):
+                    with pytest.raises(error, match="timeout is"):
+                        await call
+            await link.there.send(b"message")
+            assert await link.here.recv(timeout=30) == b"message"
 
     run(main)
 

@@ -10,9 +10,9 @@ Nothing of this costs anything while nobody waits, and a wait costs one look at 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from math import inf
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Coroutine
+from math import inf, isnan
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from burstwire.aio.waiting import WaitLine
 from burstwire.errors import DeadlineExceeded, PeerStalled
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from burstwire.proto.flow import FlowControl
     from burstwire.proto.sending import SendHalf
 
-__all__ = ["LOOKS", "SendLine", "Watch", "held_up", "progress", "within"]
+__all__ = ["LOOKS", "SendLine", "Watch", "check_timeout", "held_up", "progress", "within"]
 
 LOOKS = 4
 """Looks at who waits in one `Config.stall_timeout`: a stall is noticed up to this share of it late."""
@@ -30,13 +30,19 @@ T = TypeVar("T")
 
 
 async def within(
-    seconds: float, waiting: Awaitable[T], action: Callable[[], str], reason: Callable[[], str] | None = None
+    seconds: float, waiting: Coroutine[Any, Any, T], action: Callable[[], str], reason: Callable[[], str] | None = None
 ) -> T:
     """Waits at most so long.
 
     Raises:
         DeadlineExceeded: time is up; `action` says what was waited for, `reason` why it did not come.
+        TypeError, ValueError: see `check_timeout`; nothing was waited for then.
     """
+    try:
+        check_timeout(seconds)
+    except BaseException:
+        waiting.close()
+        raise
     try:
         async with asyncio.timeout(seconds) as scope:
             return await waiting
@@ -45,6 +51,15 @@ async def within(
             raise
         why = f": {reason()}" if reason is not None else ""
         raise DeadlineExceeded(f"{action()} took longer than {seconds:g} s{why}") from None
+
+
+def check_timeout(seconds: object) -> None:
+    """Raises TypeError unless it is a number, and ValueError for "not a number", which would never be over. What is not
+    above zero is over at once."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"timeout is {seconds!r}; it must be a number of seconds, or None to wait without one")
+    if isnan(seconds):
+        raise ValueError("timeout is not a number (nan)")
 
 
 def progress(half: SendHalf, flow: FlowControl) -> tuple[int, ...]:

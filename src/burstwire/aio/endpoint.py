@@ -15,6 +15,7 @@ from weakref import WeakSet
 from burstwire.aio.address import Address, numeric, parse_address, reachable_from, resolve, show
 from burstwire.aio.channel import Channel
 from burstwire.aio.connection import Connection
+from burstwire.aio.deadlines import check_timeout
 from burstwire.aio.driver import Driver
 from burstwire.aio.failing import fresh
 from burstwire.aio.stream import Stream
@@ -201,6 +202,8 @@ class Endpoint:
             raise AddressError(f"{peer}: to connect takes a host and a port from 1 to 65535")
         if timeout is None:
             timeout = self.config.handshake_timeout
+        else:
+            check_timeout(timeout)
         deadline = self._driver.now() + timeout
         known = numeric(host, port)
         if known is not None:  # mostly: no look-up, so no time limit for it
