@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -289,12 +289,12 @@ def test_no_key_is_printed() -> None:
 
 
 @pytest.fixture
-def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+def exchanges(monkeypatch: pytest.MonkeyPatch) -> list[X25519PublicKey]:
     """The public keys of all Diffie-Hellman computations so far."""
-    made: list[bytes] = []
+    made: list[X25519PublicKey] = []
     exchange = noise._exchange
 
-    def counted(private: X25519PrivateKey, public_key: bytes) -> bytes:
+    def counted(private: X25519PrivateKey, public_key: X25519PublicKey) -> bytes:
         made.append(public_key)
         return exchange(private, public_key)
 
@@ -311,7 +311,7 @@ def meet(alice: StaticKey, bob: StaticKey) -> tuple[bytes, bytes]:
     return one.split()
 
 
-def test_what_two_static_keys_have_in_common_is_computed_once(exchanges: list[bytes]) -> None:
+def test_what_two_static_keys_have_in_common_is_computed_once(exchanges: list[X25519PublicKey]) -> None:
     alice, bob = StaticKey(ALICE), StaticKey(BOB)
     keys = set()
     for expected in (8, 6, 6):
@@ -329,7 +329,7 @@ def test_a_handshake_with_a_remembered_peer_has_the_same_bytes() -> None:
     assert remembered == HandshakeState(True, ALICE, public(BOB), b"p", ALICE_E).write_message(b"x")
 
 
-def test_a_peer_is_remembered_only_once_it_has_authenticated(exchanges: list[bytes]) -> None:
+def test_a_peer_is_remembered_only_once_it_has_authenticated(exchanges: list[X25519PublicKey]) -> None:
     bob = StaticKey(BOB)
     message = HandshakeState(True, MALLORY, bob.public).write_message(b"x")
     for _ in range(2):

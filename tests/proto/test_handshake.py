@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from handshake_link import Link, Node, address, agree
 
 from burstwire.config import AEADS, Config
@@ -157,7 +157,7 @@ def test_an_authentic_answer_that_cannot_be_read_ends_the_attempt() -> None:
 def test_an_authentic_answer_without_connection_ids_is_not_believed() -> None:
     sides = Sides()
     responder = sides.responder()
-    datagram = responder.respond(0x01020304, 77, replace(sides.accept(), cids=None))
+    datagram = responder.respond(0x01020304, 77, sides.accept()._replace(cids=None))
     assert sides.initiator.open(Respond.parse(datagram), "peer") is None
 
 
@@ -217,7 +217,7 @@ def spent(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     exchange, generate = noise._exchange, HandshakeState._new_ephemeral
     side = ["?"]
 
-    def counted_exchange(private: X25519PrivateKey, public_key: bytes) -> bytes:
+    def counted_exchange(private: X25519PrivateKey, public_key: X25519PublicKey) -> bytes:
         counter[f"{side[0]} exchange"] += 1
         return exchange(private, public_key)
 
