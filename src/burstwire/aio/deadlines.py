@@ -28,6 +28,8 @@ LOOKS = 4
 
 T = TypeVar("T")
 
+_WANTED = "it must be a number of seconds, or None to wait without one"
+
 
 async def within(
     seconds: float, waiting: Coroutine[Any, Any, T], action: Callable[[], str], reason: Callable[[], str] | None = None
@@ -54,12 +56,12 @@ async def within(
 
 
 def check_timeout(seconds: object) -> None:
-    """Raises TypeError unless it is a number, and ValueError for "not a number", which would never be over. What is not
+    """Raises TypeError unless it is an int or a float, and ValueError for nan, which would never be over. What is not
     above zero is over at once."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
-        raise TypeError(f"timeout is {seconds!r}; it must be a number of seconds, or None to wait without one")
+        raise TypeError(f"timeout is {seconds!r}; {_WANTED}")
     if isnan(seconds):
-        raise ValueError("timeout is not a number (nan)")
+        raise ValueError(f"timeout is {seconds!r}; {_WANTED}")
 
 
 def progress(half: SendHalf, flow: FlowControl) -> tuple[int, ...]:

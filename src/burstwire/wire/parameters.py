@@ -188,10 +188,10 @@ def decode(payload: bytes | memoryview) -> TransportParameters:
     return TransportParameters(**fields)
 
 
-Beginning = tuple[bytes, frozenset[int], dict[str, Any]]
+_Beginning = tuple[bytes, frozenset[int], dict[str, Any]]
 """How a payload began, with all integers before anything else, and what they said: identifiers and fields."""
 
-_latest: list[Beginning] = [(b"", frozenset(), {})]
+_latest: list[_Beginning] = [(b"", frozenset(), {})]
 """Of the payload that was read last, as the only element. Most others begin with the same bytes: what differs from
 connection to connection comes behind."""
 
