@@ -1,8 +1,9 @@
 """Every call that waits, cancelled at every suspension of its task: it keeps its promise, and nothing is left over.
 
-What each call promises is checked by its scenario (`cancel_scenarios.py`). Whatever it was: the connection still works
-or has ended as it was told to, every slot is back, no task, future or descriptor is left, nothing was reported to the
-loop, and nothing in the loop refers to an endpoint that was closed, so no timer and no callback of it is left either.
+What each call promises is checked by its scenario (listed in `cancel_scenarios.py`). Whatever it was: the connection
+still works or has ended as it was told to, every slot is back, no task, future or descriptor is left, nothing was
+reported to the loop, and nothing in the loop refers to an endpoint that was closed, so no timer and no callback of it
+is left either.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import pytest
-from cancel_scenarios import CONFIG, ENDING, LINKED, UNLINKED, Limit, Scenario, still_works
+from cancel_ground import CONFIG, Limit, Scenario, still_works
+from cancel_scenarios import ENDING, LINKED, UNLINKED
 from linked import Link, endpoints, linked
 from support.loops import run_under, uvloop
 from support.stepping import HOWS, Cut, How, everywhere

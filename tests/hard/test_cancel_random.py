@@ -16,7 +16,7 @@ from hashlib import shake_128
 from random import Random
 
 import pytest
-from cancel_scenarios import still_works
+from cancel_ground import still_works
 from linked import linked
 from support.loops import HANG, LOOPS, run_under, settled, turns
 
